@@ -1,0 +1,12 @@
+//! The mesh's domain: what an identity is, which policy governs a port, which protocol a port speaks, which names a
+//! Service answers to, when a certificate is renewed.
+//!
+//! Nothing here does I/O, waits, or knows Kubernetes' object types. The webhook, the operator, the proxy and the command
+//! line decide with these functions, so they cannot disagree.
+
+pub mod certificate;
+pub mod hosts;
+pub mod identity;
+pub mod labels;
+pub mod peer_authentication;
+pub mod protocol;

@@ -1,0 +1,4 @@
+//! The sidecar: captures a pod's traffic (`capture`) and carries it over mutual TLS (`sidecar`), with the
+//! administration servers beside it (`admin`).
+
+pub mod admin;
