@@ -1,0 +1,20 @@
+"""The data planes that can be measured, by name; a name beginning with `pinnace` is ours."""
+
+from envoy import Envoy
+from streams import Haproxy, Nginx
+
+
+class Direct:
+    """No sidecars: what the machine, the application and the load need by themselves."""
+
+    name, encrypted, http, needs = "direct", False, False, ()
+
+    def start(self, pods, side):
+        """Starts nothing."""
+
+
+EVERY = {plane.name: plane for plane in (
+    Direct(), Envoy("envoy-http1", True), Envoy("envoy-tcp", False), Haproxy(), Nginx())}
+
+COMPARED = ("direct", "envoy-http1", "pinnace-http1", "envoy-tcp", "pinnace-tcp")
+"""What the ratios of docs/benchmarks.json need."""
