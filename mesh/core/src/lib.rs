@@ -5,6 +5,7 @@
 //! line decide with these functions, so they cannot disagree.
 
 pub mod certificate;
+pub mod destination;
 pub mod hosts;
 pub mod identity;
 pub mod labels;

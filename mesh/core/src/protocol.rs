@@ -47,18 +47,16 @@ const WELL_KNOWN_TCP: [u16; 4] = [25, 53, 3306, 27017];
 /// Decides from a Service's port: its `appProtocol`, its name, the port number that clients or servers use.
 #[must_use]
 pub fn declared(app_protocol: Option<&str>, name: Option<&str>, port: u16) -> Declared {
-    if let Some(protocol) = app_protocol {
-        let known = match protocol {
-            "kubernetes.io/h2c" => Some(Declared::Http2),
-            "kubernetes.io/ws" => Some(Declared::Http),
-            // TLS of the application's own under WebSocket: opaque here.
-            "kubernetes.io/wss" => Some(Declared::Tcp),
-            other => by_word(other),
-        };
-        // An appProtocol that the mesh does not know says nothing, and the name is not asked (Istio does the same).
-        return known.unwrap_or_else(|| by_number(port));
+    match app_protocol {
+        Some("kubernetes.io/h2c") => return Declared::Http2,
+        Some("kubernetes.io/ws") => return Declared::Http,
+        // TLS of the application's own under WebSocket: opaque here.
+        Some("kubernetes.io/wss") => return Declared::Tcp,
+        _ => {}
     }
-    name.and_then(|name| by_word(name.split('-').next().unwrap_or_default())).unwrap_or_else(|| by_number(port))
+    // Where appProtocol is set the name is not asked, even if the mesh does not know the word; as in Istio.
+    let text = app_protocol.or(name).unwrap_or_default();
+    by_word(text.split('-').next().unwrap_or_default()).unwrap_or_else(|| by_number(port))
 }
 
 fn by_number(port: u16) -> Declared {
@@ -69,7 +67,7 @@ fn by_word(word: &str) -> Option<Declared> {
     let is = |names: &[&str]| names.iter().any(|name| word.eq_ignore_ascii_case(name));
     if is(&["http"]) {
         Some(Declared::Http)
-    } else if is(&["http2", "grpc", "grpc-web"]) {
+    } else if is(&["http2", "grpc"]) {
         Some(Declared::Http2)
     } else if is(&["tcp", "tls", "https", "mongo", "mysql", "redis"]) {
         Some(Declared::Tcp)

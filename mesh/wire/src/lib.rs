@@ -1,1 +1,13 @@
-//! Stub.
+//! What passes between an operator and a proxy: the resources of the discovery stream, and the TLS that authenticates it
+//! and every connection between two proxies.
+//!
+//! The transport is Envoy's incremental aggregated discovery (`envoy.service.discovery.v3`, `DeltaAggregatedResources`)
+//! with the mesh's own resource types. Resources are plain protobuf messages ([`resources`]) that convert to and from
+//! `mesh_core`'s types ([`convert`]); nothing behind the conversion sees a message. [`delta`] is a server's
+//! memory of one stream.
+
+pub mod convert;
+pub mod delta;
+pub mod query;
+pub mod resources;
+pub mod tls;

@@ -1,0 +1,92 @@
+//! A destination: what stands behind a host and port, or behind an address and port, as one client namespace sees it.
+//!
+//! The operator compiles destinations, the wire carries them, the proxy chooses an endpoint of one for each connection or
+//! request.
+
+use crate::identity::SpiffeId;
+use crate::protocol::Declared;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// What a proxy asks for when its application first calls something.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Query {
+    /// An HTTP authority: a host as the client wrote it, lower case, without its port; and the port that was dialled.
+    Host {
+        /// The host, e.g. `reviews` or `reviews.shop.svc.cluster.local`.
+        host: Arc<str>,
+        /// The port.
+        port: u16,
+    },
+    /// The address and port that was dialled.
+    Address(SocketAddr),
+}
+
+/// How an endpoint is chosen.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum Resolution {
+    /// Balanced over the endpoints.
+    #[default]
+    Balanced,
+    /// The endpoint that the client dialled: headless Services and direct calls to a pod.
+    OriginalDestination,
+}
+
+/// A destination and its endpoints: one versioned unit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Destination {
+    /// The Service's fully qualified name; for a pod that is called directly, its address.
+    pub host: Arc<str>,
+    /// The Service's or pod's namespace.
+    pub namespace: Arc<str>,
+    /// The Service's port; for a pod called directly, the workload's port.
+    pub port: u16,
+    /// What the port was declared to speak.
+    pub protocol: Declared,
+    /// How an endpoint is chosen.
+    pub resolution: Resolution,
+    /// The endpoints that are ready, in a stable order.
+    pub endpoints: Vec<Endpoint>,
+    /// The SPIFFE IDs that a server of this destination may present.
+    pub identities: Vec<SpiffeId>,
+}
+
+/// One pod's port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// The pod's address and the workload's port.
+    pub address: SocketAddr,
+    /// Whether a client uses mutual TLS to it (automatic mTLS, decided by the operator).
+    pub mutual_tls: bool,
+    /// The pod's identity, where it has one.
+    pub identity: Option<SpiffeId>,
+    /// The pod's canonical name, for telemetry.
+    pub workload: Arc<str>,
+}
+
+impl Destination {
+    /// Istio's cluster name, `outbound|PORT|SUBSET|HOST`.
+    #[must_use]
+    pub fn cluster_name(&self) -> String {
+        format!("outbound|{}||{}", self.port, self.host)
+    }
+
+    /// The SNI that a client sends, `outbound_.PORT_.SUBSET_.HOST`.
+    #[must_use]
+    pub fn sni(&self) -> String {
+        // An IPv6 address has colons, which no DNS name may have.
+        format!("outbound_.{}_._.{}", self.port, self.host.replace(':', "-"))
+    }
+
+    /// The endpoint at an address, for [`Resolution::OriginalDestination`].
+    #[must_use]
+    pub fn endpoint_at(&self, address: SocketAddr) -> Option<&Endpoint> {
+        self.endpoints.iter().find(|endpoint| endpoint.address == address)
+    }
+
+    /// Whether a server that presented this identity is one of the destination's.
+    #[must_use]
+    pub fn accepts(&self, identity: &SpiffeId) -> bool {
+        self.identities.contains(identity)
+    }
+}

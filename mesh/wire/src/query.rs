@@ -1,0 +1,49 @@
+//! The names of destination resources: `host/NAME:PORT` and `addr/ADDRESS:PORT`.
+
+use mesh_core::destination::Query;
+
+/// The longest resource name that is taken, in bytes: a DNS name, a port and the prefix.
+pub const MAX_NAME_BYTES: usize = 270;
+
+/// The resource name of a query.
+#[must_use]
+pub fn name(query: &Query) -> String {
+    match query {
+        Query::Host { host, port } => format!("host/{host}:{port}"),
+        Query::Address(address) => format!("addr/{address}"),
+    }
+}
+
+/// Parses a resource name; `None` for anything that [`name`] would not write.
+#[must_use]
+pub fn parse(name: &str) -> Option<Query> {
+    if name.len() > MAX_NAME_BYTES {
+        return None;
+    }
+    match name.split_once('/')? {
+        ("host", rest) => {
+            let (host, port) = rest.rsplit_once(':')?;
+            let valid = !host.is_empty() && host.bytes().all(|b| b.is_ascii_graphic() && !b.is_ascii_uppercase());
+            valid.then_some(())?;
+            Some(Query::Host { host: host.into(), port: port.parse().ok()? })
+        }
+        ("addr", rest) => Some(Query::Address(rest.parse().ok()?)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_round_trip() {
+        for text in ["host/reviews:9080", "host/reviews.shop.svc.cluster.local:80", "addr/10.96.0.1:443", "addr/[fd00::1]:80"]
+        {
+            assert_eq!(name(&parse(text).unwrap()), text);
+        }
+        for text in ["", "host/", "host/:80", "host/a", "host/A:80", "host/a:99999", "addr/x:1", "addr/10.0.0.1", "x/y:1"] {
+            assert_eq!(parse(text), None, "{text}");
+        }
+    }
+}

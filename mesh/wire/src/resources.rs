@@ -1,0 +1,207 @@
+//! The resources of the discovery stream, as protobuf messages.
+//!
+//! Field numbers are the protocol: never reuse or renumber one. Unknown fields are ignored by older proxies, so a field
+//! whose absence would weaken security needs a new type.
+
+use prost::Message;
+
+/// The names and type URLs of the resource types.
+pub mod type_url {
+    /// [`super::Workload`]: what the proxy's own pod is. One resource, [`super::SELF_NAME`].
+    pub const WORKLOAD: &str = "type.googleapis.com/pinnace.mesh.v1.Workload";
+    /// [`super::InboundPolicy`]: who may call the pod, and how. One resource, [`super::SELF_NAME`].
+    pub const INBOUND_POLICY: &str = "type.googleapis.com/pinnace.mesh.v1.InboundPolicy";
+    /// [`super::TrustBundle`]: whom the mesh trusts. One resource, [`super::SELF_NAME`].
+    pub const TRUST_BUNDLE: &str = "type.googleapis.com/pinnace.mesh.v1.TrustBundle";
+    /// [`super::Destination`]: named by a query, see [`crate::query`].
+    pub const DESTINATION: &str = "type.googleapis.com/pinnace.mesh.v1.Destination";
+
+    /// In the order in which a proxy subscribes: trust before policy before traffic.
+    pub const ALL: [&str; 4] = [TRUST_BUNDLE, WORKLOAD, INBOUND_POLICY, DESTINATION];
+}
+
+/// The name of the resources of which a proxy has exactly one.
+pub const SELF_NAME: &str = "self";
+
+/// The keys of `node.metadata` in the first request of a stream, with which a proxy says which pod it is.
+pub mod node_metadata {
+    /// The pod's namespace.
+    pub const NAMESPACE: &str = "NAMESPACE";
+    /// The pod's name.
+    pub const POD_NAME: &str = "POD_NAME";
+    /// The proxy's version.
+    pub const VERSION: &str = "PINNACE_VERSION";
+}
+
+/// What the proxy's own pod is.
+#[derive(Clone, PartialEq, Message)]
+pub struct Workload {
+    /// The pod's namespace.
+    #[prost(string, tag = "1")]
+    pub namespace: String,
+    /// The pod's name.
+    #[prost(string, tag = "2")]
+    pub pod: String,
+    /// The pod's service account.
+    #[prost(string, tag = "3")]
+    pub service_account: String,
+    /// Istio's canonical service name.
+    #[prost(string, tag = "4")]
+    pub canonical_name: String,
+    /// Istio's canonical revision.
+    #[prost(string, tag = "5")]
+    pub canonical_revision: String,
+    /// What Services declare of the pod's ports.
+    #[prost(message, repeated, tag = "6")]
+    pub ports: Vec<WorkloadPort>,
+    /// `meshConfig.outboundTrafficPolicy.mode`.
+    #[prost(enumeration = "OutboundMode", tag = "7")]
+    pub outbound_mode: i32,
+}
+
+/// One declared port of a workload.
+#[derive(Clone, Copy, PartialEq, Message)]
+pub struct WorkloadPort {
+    /// The container's port.
+    #[prost(uint32, tag = "1")]
+    pub port: u32,
+    /// What it speaks.
+    #[prost(enumeration = "Protocol", tag = "2")]
+    pub protocol: i32,
+}
+
+/// Where traffic to what the mesh does not know may go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]
+#[repr(i32)]
+pub enum OutboundMode {
+    /// Anywhere, as it was dialled.
+    AllowAny = 0,
+    /// Nowhere.
+    RegistryOnly = 1,
+}
+
+/// What a port was declared to speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]
+#[repr(i32)]
+pub enum Protocol {
+    /// Not declared.
+    Detect = 0,
+    /// HTTP/1.x.
+    Http = 1,
+    /// HTTP/2, gRPC included.
+    Http2 = 2,
+    /// Opaque.
+    Tcp = 3,
+    /// Not TCP.
+    Udp = 4,
+}
+
+/// The PeerAuthentication modes in force on the pod's ports. A policy that cannot be decoded denies, so the numbers leave
+/// zero without a meaning.
+#[derive(Clone, PartialEq, Message)]
+pub struct InboundPolicy {
+    /// The mode of ports that `ports` does not name.
+    #[prost(enumeration = "PeerMode", tag = "1")]
+    pub mode: i32,
+    /// Ports with a mode of their own.
+    #[prost(message, repeated, tag = "2")]
+    pub ports: Vec<PortPeerMode>,
+    /// `namespace/name` of the resources that decided.
+    #[prost(string, repeated, tag = "3")]
+    pub decided_by: Vec<String>,
+}
+
+/// The mode of one port.
+#[derive(Clone, Copy, PartialEq, Message)]
+pub struct PortPeerMode {
+    /// The workload's port.
+    #[prost(uint32, tag = "1")]
+    pub port: u32,
+    /// Its mode.
+    #[prost(enumeration = "PeerMode", tag = "2")]
+    pub mode: i32,
+}
+
+/// PeerAuthentication's modes, resolved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]
+#[repr(i32)]
+pub enum PeerMode {
+    /// Not a mode: refuse.
+    Invalid = 0,
+    /// Plaintext only.
+    Disable = 1,
+    /// Plaintext and mutual TLS.
+    Permissive = 2,
+    /// Mutual TLS only.
+    Strict = 3,
+}
+
+/// Whom the mesh trusts.
+#[derive(Clone, PartialEq, Message)]
+pub struct TrustBundle {
+    /// The mesh's trust domain.
+    #[prost(string, tag = "1")]
+    pub trust_domain: String,
+    /// Further trust domains that count as the mesh's own.
+    #[prost(string, repeated, tag = "2")]
+    pub aliases: Vec<String>,
+    /// Root certificates, DER.
+    #[prost(bytes = "bytes", repeated, tag = "3")]
+    pub roots: Vec<bytes::Bytes>,
+}
+
+/// See [`mesh_core::destination::Destination`].
+#[derive(Clone, PartialEq, Message)]
+pub struct Destination {
+    /// The Service's fully qualified name, or a pod's address.
+    #[prost(string, tag = "1")]
+    pub host: String,
+    /// Its namespace.
+    #[prost(string, tag = "2")]
+    pub namespace: String,
+    /// The Service's port.
+    #[prost(uint32, tag = "3")]
+    pub port: u32,
+    /// What it speaks.
+    #[prost(enumeration = "Protocol", tag = "4")]
+    pub protocol: i32,
+    /// How an endpoint is chosen.
+    #[prost(enumeration = "Resolution", tag = "5")]
+    pub resolution: i32,
+    /// The endpoints.
+    #[prost(message, repeated, tag = "6")]
+    pub endpoints: Vec<Endpoint>,
+    /// The SPIFFE IDs that a server may present.
+    #[prost(string, repeated, tag = "7")]
+    pub identities: Vec<String>,
+}
+
+/// How an endpoint is chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]
+#[repr(i32)]
+pub enum Resolution {
+    /// Balanced over all.
+    Balanced = 0,
+    /// The one that was dialled.
+    OriginalDestination = 1,
+}
+
+/// See [`mesh_core::destination::Endpoint`].
+#[derive(Clone, PartialEq, Message)]
+pub struct Endpoint {
+    /// The address: 4 or 16 bytes, network order.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub address: bytes::Bytes,
+    /// The workload's port.
+    #[prost(uint32, tag = "2")]
+    pub port: u32,
+    /// Whether a client uses mutual TLS.
+    #[prost(bool, tag = "3")]
+    pub mutual_tls: bool,
+    /// The pod's SPIFFE ID as an index into the destination's `identities`, plus one; 0 means that it has none.
+    #[prost(uint32, tag = "4")]
+    pub identity: u32,
+    /// The pod's canonical name.
+    #[prost(string, tag = "5")]
+    pub workload: String,
+}
