@@ -7,6 +7,7 @@ import json
 import os
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -20,6 +21,7 @@ from load import FULL, QUICK, Load, LoadFailed
 from pods import NotReady, Pods, prepare
 
 LOCK = Path("/run/lock/pinnace-bench.lock")
+PREFIX = "pinnace-bench-"
 MAXIMUM_ROUNDS = 50
 
 
@@ -50,11 +52,12 @@ def main():
     if os.geteuid() != 0:
         raise SystemExit("hack/bench needs root: it makes network namespaces")
     os.environ["PATH"] += ":/usr/sbin:/sbin"
-    lock = open(LOCK, "w")
+    lock = open(LOCK, "a+")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         raise SystemExit("another hack/bench is running: two would measure each other") from None
+    _remove_leftover(lock)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupted)
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -66,7 +69,9 @@ def main():
     print(f"{asked.rounds} rounds of {len(chosen)} data planes, about"
           f" {asked.rounds * len(chosen) * seconds.total() / 60:.0f} minutes", flush=True)
     try:
-        samples = _rounds(chosen, asked.rounds, binaries, oha, seconds)
+        with tempfile.TemporaryDirectory(prefix=PREFIX) as folder:
+            print(folder, file=lock, flush=True)
+            samples = _rounds(chosen, asked.rounds, Path(folder), binaries, oha, seconds)
     except KeyboardInterrupt:
         print("interrupted; the namespaces and their processes are gone", flush=True)
         return 130
@@ -91,11 +96,18 @@ def _tools(chosen):
     return binaries, tools.oha()
 
 
-def _rounds(chosen, rounds, binaries, oha, seconds):
+def _remove_leftover(lock):
+    """Removes the folder that a run wrote into the lock before it was killed."""
+    lock.seek(0)
+    for line in lock.read().splitlines():
+        if Path(line).name.startswith(PREFIX) and Path(line).parent == Path(tempfile.gettempdir()):
+            shutil.rmtree(line, ignore_errors=True)
+    lock.truncate(0)
+
+
+def _rounds(chosen, rounds, folder, binaries, oha, seconds):
     samples = []
-    record = tools.cache() / "bench-samples.jsonl"
-    with tempfile.TemporaryDirectory(prefix="pinnace-bench-") as name, open(record, "w") as out:
-        folder = Path(name)
+    with open(tools.cache() / "bench-samples.jsonl", "w") as out:
         copies = prepare(folder, binaries)
         for number in range(1, rounds + 1):
             for plane in chosen if number % 2 else reversed(chosen):
@@ -119,6 +131,7 @@ def _measure(plane, folder, binaries, oha, seconds):
             for side in ("server", "client"):
                 plane.start(pods, side)
             load.wait_until_ready()
+            load.check_sidecars()
             load.check_wire(plane.encrypted)
             loads = [load.idle, load.paced, load.maximum, load.connections, load.transfer, load.held]
             skipped = (load.idle, load.held) if plane.name == "direct" else (load.transfer,) if plane.http else ()
@@ -129,8 +142,7 @@ def _measure(plane, folder, binaries, oha, seconds):
                     metrics |= each()
                 except expected as error:
                     failures.append(f"{each.__name__}: {error}")
-            for side in ("client-proxy", "server-proxy"):
-                pods.check_alive(side)
+            load.check_sidecars()
             foreign = load.foreign
     except expected as error:
         failures.append(str(error))

@@ -72,6 +72,11 @@ class Load:
         if seen != (["-", "encrypted"] if encrypted else ["clear", "-"]):
             raise LoadFailed(f"the bridge carried {seen}, which is not what this data plane is to send")
 
+    def check_sidecars(self):
+        """Raises if a sidecar has ended."""
+        for side in SIDES:
+            self._pods.check_alive(side)
+
     def idle(self):
         """Memory of the larger sidecar at rest, in MiB."""
         time.sleep(self._seconds.settle)

@@ -22,14 +22,15 @@ def cpu_seconds(pids):
 
 
 def resident_mib(pids):
-    """Resident memory of processes, in MiB; pages that several share are counted for each."""
+    """Resident memory of processes, in MiB; pages that several share are counted for each, a process that ended none."""
     total = 0
     for pid in pids:
         try:
             status = Path(f"/proc/{pid}/status").read_text()
         except OSError:
             continue
-        total += int(re.search(r"VmRSS:\s+(\d+)", status)[1])
+        resident = re.search(r"VmRSS:\s+(\d+)", status)
+        total += int(resident[1]) if resident else 0
     return total / 1024
 
 
