@@ -46,7 +46,7 @@ mod tests {
             (b"", Ok(None)),
             (b"\n", Ok(Some(""))),
             (b"STOCK 0\n", Ok(Some("STOCK 0"))),
-            (b"STOCK 0\r\nmore", Ok(Some("STOCK 0"))),
+            (b"STOCK\r\nmore", Ok(Some("STOCK"))),
             (b"1234567\n", Ok(Some("1234567"))),
             (b"12345678\n", Err(io::ErrorKind::InvalidData)),
             (b"half", Err(io::ErrorKind::UnexpectedEof)),
