@@ -2,3 +2,5 @@
 //! administration servers beside it (`admin`).
 
 pub mod admin;
+pub mod capture;
+pub mod wait;

@@ -127,7 +127,12 @@ pub(super) fn format_rfc3339(time: SystemTime) -> String {
     let day = doy - (153 * mp + 2) / 5 + 1;
     let month = if mp < 10 { mp + 3 } else { mp - 9 };
     let year = yoe + era * 400 + u64::from(month <= 2);
-    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", rest / 3_600, rest % 3_600 / 60, rest % 60)
+    format!(
+        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z",
+        rest / 3_600,
+        rest % 3_600 / 60,
+        rest % 60
+    )
 }
 
 #[cfg(test)]
@@ -145,7 +150,10 @@ mod tests {
             (1_709_164_800, "2024-02-29T00:00:00Z"),
             (4_102_444_800, "2100-01-01T00:00:00Z"),
         ] {
-            assert_eq!(format_rfc3339(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)), shown);
+            assert_eq!(
+                format_rfc3339(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)),
+                shown
+            );
         }
     }
 

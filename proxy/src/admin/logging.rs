@@ -58,12 +58,18 @@ impl LogControl {
     /// A control whose level is only shown: changes are remembered and reach no log (for a process whose log is
     /// set up by someone else, such as a test).
     pub fn fixed(level: &str) -> Self {
-        Self { current: Arc::new(Mutex::new(level.to_owned())), apply: Arc::new(|_| Ok(())) }
+        Self {
+            current: Arc::new(Mutex::new(level.to_owned())),
+            apply: Arc::new(|_| Ok(())),
+        }
     }
 
     /// The directives in force.
     pub fn level(&self) -> String {
-        self.current.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+        self.current
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .clone()
     }
 
     /// Puts `level` in force at once.
@@ -85,7 +91,10 @@ fn parse(level: &str) -> Result<(EnvFilter, String), LogError> {
         "critical" => "error",
         other => other,
     };
-    let refuse = |reason: String| LogError::Level { value: level.to_owned(), reason };
+    let refuse = |reason: String| LogError::Level {
+        value: level.to_owned(),
+        reason,
+    };
     if text.is_empty() {
         return Err(refuse("it is empty".to_owned()));
     }
@@ -122,7 +131,10 @@ mod tests {
                 }
                 None => {
                     let error = log.set(given).unwrap_err().to_string();
-                    assert!(error.contains(&format!("`{given}`")) && error.contains("accepted"), "{error}");
+                    assert!(
+                        error.contains(&format!("`{given}`")) && error.contains("accepted"),
+                        "{error}"
+                    );
                     assert_eq!(log.level(), before, "a refused level changes nothing");
                 }
             }
