@@ -1,1 +1,17 @@
-//! Stub.
+//! The mesh's Kubernetes surface: resources, annotations, labels and the mesh configuration.
+//!
+//! What a user writes comes in here as text or as an API object and leaves as types of `mesh_core` that cannot be
+//! wrong, or as an [`Invalid`] that names the field, the value and what would have been accepted. The names are
+//! Istio's, so that existing manifests apply as they stand. Nothing here talks to a cluster.
+
+pub mod annotations;
+pub mod crd;
+mod duration;
+mod invalid;
+pub mod labels;
+pub mod mesh_config;
+pub mod peer_authentication;
+
+pub use invalid::{Invalid, join};
+pub use mesh_config::MeshConfig;
+pub use peer_authentication::{PeerAuthentication, PeerAuthenticationSpec, PeerAuthenticationStatus};
