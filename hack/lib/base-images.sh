@@ -18,7 +18,9 @@ base_images() {
 base_image() {
   local name=$1 image=$2 source=$3 tar
   tar=$(base_archive "$name" "$source")
-  [ -f "$tar" ] || step "image $image" "image-$name" base_image_build "$name" "$image" "$source" "$tar"
+  [ -f "$tar" ] && return
+  locked image
+  step "image $image" "image-$name" base_image_build "$name" "$image" "$source" "$tar"
 }
 
 base_archive() {

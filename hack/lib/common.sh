@@ -8,6 +8,9 @@ mkdir -p "$CACHE"/{bin,log,store,images,tmp}
 # Ours come first: another kubectl or helm on the machine may be years older.
 export PATH=$CACHE/bin:$PATH
 
+# A continuous-integration run starts from a fresh clone each time; its dependencies are built once per machine.
+[ "${CI:-}" != true ] || export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$CACHE/target}
+
 say() { printf '%s\n' "$*"; }
 die() {
   printf 'error: %s\n' "$*" >&2
@@ -52,15 +55,16 @@ step() {
 
 # locked NAME: one run at a time per machine of whatever NAME guards; held until the script ends. Whatever outlives the
 # script must be started after `unlock` in its own subshell, or it holds the lock as long as it lives.
-LOCKS=()
+declare -A LOCKS=()
 locked() {
   local fd
+  [ -z "${LOCKS[$1]:-}" ] || return 0
   exec {fd}>"$CACHE/$1.lock"
   if ! flock -n "$fd"; then
     say "  waiting for another run of $1 to end"
     flock "$fd"
   fi
-  LOCKS+=("$fd")
+  LOCKS[$1]=$fd
 }
 
 unlock() {
