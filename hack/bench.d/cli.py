@@ -64,11 +64,11 @@ def main():
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(20000, hard) if hard > 0 else 20000, hard))
 
     chosen = [planes.EVERY[name] for name in asked.planes]
-    binaries, oha = _tools(chosen)
     seconds = QUICK if asked.quick else FULL
-    print(f"{asked.rounds} rounds of {len(chosen)} data planes, about"
-          f" {asked.rounds * len(chosen) * seconds.total() / 60:.0f} minutes", flush=True)
     try:
+        binaries, oha = _tools(chosen)
+        print(f"{asked.rounds} rounds of {len(chosen)} data planes, about"
+              f" {asked.rounds * len(chosen) * seconds.total() / 60:.0f} minutes", flush=True)
         with tempfile.TemporaryDirectory(prefix=PREFIX) as folder:
             print(folder, file=lock, flush=True)
             samples = _rounds(chosen, asked.rounds, Path(folder), binaries, oha, seconds)

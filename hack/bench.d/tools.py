@@ -85,8 +85,12 @@ def oha():
     if not binary.exists():
         print(f"building oha {OHA}, a few minutes", flush=True)
         toolchain = tomllib.loads((REPOSITORY / "rust-toolchain.toml").read_text())["toolchain"]["channel"]
-        subprocess.run(["cargo", "install", f"oha@{OHA}", "--locked", "--root", cache()], check=True, cwd=cache(),
+        folder = cache() / "oha-build"
+        # A build that is cut short ends with this process and is taken up again where it was left.
+        subprocess.run(["setpriv", "--pdeathsig=TERM", "cargo", "install", f"oha@{OHA}", "--locked", "--root", cache(),
+                        "--target-dir", folder], check=True, cwd=cache(),
                        env={**os.environ, "RUSTUP_TOOLCHAIN": toolchain}, timeout=3600)
+        shutil.rmtree(folder, ignore_errors=True)
     return binary
 
 
@@ -94,7 +98,7 @@ def pinnace():
     """The release builds of the proxy and of the discovery server that serves fixtures."""
     print("building Pinnace", flush=True)
     done = subprocess.run(
-        ["cargo", "build", "--release", "--message-format=json-render-diagnostics", "-p", "proxy", "-p", "tests",
+        ["setpriv", "--pdeathsig=TERM", "cargo", "build", "--release", "--message-format=json-render-diagnostics", "-p", "proxy", "-p", "tests",
          "--bin", "proxy", "--bin", "fixture-discovery"],
         cwd=REPOSITORY, stdout=subprocess.PIPE, text=True, timeout=3600)
     if done.returncode != 0:
