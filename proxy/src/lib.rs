@@ -3,4 +3,5 @@
 
 pub mod admin;
 pub mod capture;
+pub mod discovery;
 pub mod wait;

@@ -1,0 +1,236 @@
+//! A response of the operator into what the data path reads, or the reason why not.
+//!
+//! Trust bundle, workload and inbound policy are taken whole per response or not at all: half of a policy is no policy.
+//! Destinations do not depend on each other, so each that decodes comes into force even where another of the same response
+//! does not; the negative acknowledgement names those that did not, and their last good ones stay in force.
+
+use std::collections::HashMap;
+use std::fmt::Write;
+use std::sync::{Arc, Weak};
+
+use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryResponse, Resource};
+use mesh_core::destination::Destination;
+use mesh_core::peer_authentication::Effective;
+use mesh_wire::convert::{ConvertError, TrustBundle, Workload};
+use mesh_wire::resources::{self as wire, SELF_NAME, type_url};
+use mesh_wire::tls::material::{MaterialError, root_store};
+use prost::Message;
+use rustls_pki_types::CertificateDer;
+
+use super::mesh::Mesh;
+use super::table::Known;
+
+/// Reasons that go back in one negative acknowledgement; more of them would say no more.
+const MOST_REASONS: usize = 10;
+
+/// Why a resource is refused.
+#[derive(Debug, thiserror::Error)]
+enum Refusal {
+    #[error("a response of type {0:?}, which was not asked for")]
+    Type(String),
+    #[error("the only resource of its type is named {SELF_NAME:?}")]
+    NotSelf,
+    #[error("holds no resource")]
+    Empty,
+    #[error("holds a resource of type {0:?}")]
+    OtherType(String),
+    #[error("not a message of its type: {0}")]
+    Undecodable(#[from] prost::DecodeError),
+    #[error(transparent)]
+    Invalid(#[from] ConvertError),
+    #[error("trust bundle: {0}")]
+    Roots(#[from] MaterialError),
+}
+
+/// What came of a response.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Outcome {
+    /// Why not all of it is in force; for the negative acknowledgement.
+    pub(super) refused: Option<String>,
+    /// Names that nobody here asks for any more.
+    pub(super) unwanted: Vec<String>,
+}
+
+/// Applies responses.
+#[derive(Debug, Default)]
+pub(super) struct Applier {
+    /// Destinations in use by host and port, so that the names of one Service share one. Equality is checked.
+    shared: HashMap<(Arc<str>, u16), Weak<Destination>>,
+    /// The size of `shared` at which ended entries are cleared out.
+    clear_at: usize,
+}
+
+impl Applier {
+    /// Takes a response.
+    pub(super) fn apply(&mut self, mesh: &Mesh, response: &DeltaDiscoveryResponse) -> Outcome {
+        let refused = match response.type_url.as_str() {
+            type_url::DESTINATION => return self.destinations(mesh, response),
+            type_url::TRUST_BUNDLE => own(mesh, response, trust_bundle, Mesh::set_trust),
+            type_url::WORKLOAD => own(mesh, response, workload, Mesh::set_workload),
+            type_url::INBOUND_POLICY => own(mesh, response, inbound, Mesh::set_inbound),
+            other => Some(Refusal::Type(other.chars().take(200).collect()).to_string()),
+        };
+        Outcome {
+            refused,
+            unwanted: Vec::new(),
+        }
+    }
+
+    fn destinations(&mut self, mesh: &Mesh, response: &DeltaDiscoveryResponse) -> Outcome {
+        let mut outcome = Outcome::default();
+        let mut reasons = Reasons::default();
+        let mut changed = false;
+        for resource in &response.resources {
+            let Some(slot) = mesh.slot_named(&resource.name) else {
+                outcome.unwanted.push(resource.name.clone());
+                continue;
+            };
+            match destination(resource) {
+                Ok(destination) => {
+                    let destination = self.share(destination);
+                    slot.set(Known::Found {
+                        destination,
+                        version: resource.version.as_str().into(),
+                    });
+                    changed = true;
+                }
+                Err(refusal) => reasons.add(&resource.name, &refusal),
+            }
+        }
+        for name in &response.removed_resources {
+            match mesh.slot_named(name) {
+                Some(slot) => {
+                    slot.set(Known::Absent);
+                    changed = true;
+                }
+                None => outcome.unwanted.push(name.clone()),
+            }
+        }
+        if changed {
+            mesh.updated();
+        }
+        outcome.refused = reasons.text();
+        outcome
+    }
+
+    /// The destination in use that equals this one, or this one.
+    fn share(&mut self, destination: Destination) -> Arc<Destination> {
+        let key = (destination.host.clone(), destination.port);
+        if let Some(held) = self.shared.get(&key).and_then(Weak::upgrade)
+            && *held == destination
+        {
+            return held;
+        }
+        if self.shared.len() >= self.clear_at {
+            self.shared.retain(|_, held| held.strong_count() > 0);
+            self.clear_at = (2 * self.shared.len()).max(1024);
+        }
+        let destination = Arc::new(destination);
+        self.shared.insert(key, Arc::downgrade(&destination));
+        destination
+    }
+}
+
+/// Takes a response of a type of which there is one resource; the reason where it is refused.
+fn own<T>(
+    mesh: &Mesh,
+    response: &DeltaDiscoveryResponse,
+    parse: fn(&Resource) -> Result<T, Refusal>,
+    set: fn(&Mesh, T, &str),
+) -> Option<String> {
+    if !response.removed_resources.is_empty() {
+        // The pod lives and its last policy with it: without one it would have to refuse everything.
+        tracing::warn!(
+            type_url = response.type_url,
+            "the operator knows none any more; the last one stays in force"
+        );
+    }
+    let mut reasons = Reasons::default();
+    let mut parsed = Vec::new();
+    for resource in &response.resources {
+        let own = if resource.name == SELF_NAME {
+            parse(resource)
+        } else {
+            Err(Refusal::NotSelf)
+        };
+        match own {
+            Ok(value) => parsed.push((value, resource.version.as_str())),
+            Err(refusal) => reasons.add(&resource.name, &refusal),
+        }
+    }
+    let refused = reasons.text();
+    if refused.is_none()
+        && let Some((value, version)) = parsed.pop()
+    {
+        set(mesh, value, version);
+        mesh.updated();
+    }
+    refused
+}
+
+fn trust_bundle(resource: &Resource) -> Result<TrustBundle, Refusal> {
+    let bundle = TrustBundle::try_from(&message::<wire::TrustBundle>(resource, type_url::TRUST_BUNDLE)?)?;
+    // What could not be verified with must not replace what can.
+    let roots: Vec<_> = bundle
+        .roots
+        .iter()
+        .map(|root| CertificateDer::from(&root[..]))
+        .collect();
+    root_store(&roots)?;
+    Ok(bundle)
+}
+
+fn workload(resource: &Resource) -> Result<Workload, Refusal> {
+    Ok(Workload::try_from(&message::<wire::Workload>(
+        resource,
+        type_url::WORKLOAD,
+    )?)?)
+}
+
+fn inbound(resource: &Resource) -> Result<Effective, Refusal> {
+    Ok(Effective::try_from(&message::<wire::InboundPolicy>(
+        resource,
+        type_url::INBOUND_POLICY,
+    )?)?)
+}
+
+fn destination(resource: &Resource) -> Result<Destination, Refusal> {
+    Ok(Destination::try_from(&message::<wire::Destination>(
+        resource,
+        type_url::DESTINATION,
+    )?)?)
+}
+
+fn message<M: Message + Default>(resource: &Resource, type_url: &str) -> Result<M, Refusal> {
+    let any = resource.resource.as_ref().ok_or(Refusal::Empty)?;
+    if any.type_url != type_url {
+        return Err(Refusal::OtherType(any.type_url.chars().take(200).collect()));
+    }
+    Ok(M::decode(any.value.as_slice())?)
+}
+
+/// Reasons gathered into one text of bounded length.
+#[derive(Default)]
+struct Reasons {
+    text: String,
+    count: usize,
+}
+
+impl Reasons {
+    fn add(&mut self, name: &str, refusal: &Refusal) {
+        tracing::warn!(resource = name, reason = %refusal, "a resource is refused; the last good one stays in force");
+        self.count += 1;
+        if self.count <= MOST_REASONS {
+            let separator = if self.text.is_empty() { "" } else { "; " };
+            let name: String = name.chars().take(300).collect();
+            let _ = write!(self.text, "{separator}{name}: {refusal}");
+        }
+    }
+
+    fn text(mut self) -> Option<String> {
+        if self.count > MOST_REASONS {
+            let _ = write!(self.text, "; and {} more", self.count - MOST_REASONS);
+        }
+        (self.count > 0).then_some(self.text)
+    }
+}

@@ -1,0 +1,425 @@
+//! What the data path reads of the mesh.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use mesh_core::destination::Destination;
+use mesh_core::peer_authentication::{Effective, PortMode};
+use mesh_wire::convert::{TrustBundle, Workload};
+use serde_json::{Value, json};
+use tokio::sync::{mpsc, watch};
+
+use super::name::{Name, is_host};
+use super::table::{Forget, Inserted, Known, Slot, Table};
+
+/// How much is kept and for how long.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// The most host names, found and absent ones together.
+    pub hosts: usize,
+    /// The most addresses, found and absent ones together.
+    pub addresses: usize,
+    /// How long a name must have gone unused before a full table may forget it.
+    pub forget_after: Duration,
+    /// How long a first use waits for the operator's answer.
+    pub first_use: Duration,
+    /// The most changes of subscriptions that wait for the client.
+    pub queue: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            hosts: 10_000,
+            addresses: 10_000,
+            forget_after: Duration::from_secs(600),
+            first_use: Duration::from_secs(5),
+            queue: 1024,
+        }
+    }
+}
+
+/// What is known of a destination right now.
+#[derive(Debug, Clone)]
+pub enum Lookup {
+    /// It is this one.
+    Found(Arc<Destination>),
+    /// The mesh knows nothing of it.
+    Absent,
+    /// Nobody has asked yet, or the answer is still to come.
+    Unknown,
+}
+
+/// What came of asking for a destination.
+#[derive(Debug, Clone)]
+pub enum Answer {
+    /// It is this one.
+    Found(Arc<Destination>),
+    /// The mesh knows nothing of it.
+    Absent,
+    /// No operator answered in time, or the table is full of what is in use.
+    Unavailable,
+}
+
+/// Names whose subscription is to change, on their way to the client. Whether one is to be subscribed to or not, the table
+/// says when it is sent.
+#[derive(Debug)]
+pub struct Requests {
+    pub(super) names: mpsc::Receiver<Arc<str>>,
+}
+
+/// What the operator said. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Mesh {
+    shared: Arc<Shared>,
+}
+
+/// A resource of which a proxy has exactly one, with the version under which it was sent.
+#[derive(Debug, Default)]
+struct Versions {
+    trust: String,
+    workload: String,
+    inbound: String,
+}
+
+#[derive(Debug)]
+struct Shared {
+    limits: Limits,
+    workload: ArcSwap<Workload>,
+    workload_received: AtomicBool,
+    inbound: ArcSwapOption<Effective>,
+    trust: watch::Sender<Option<Arc<TrustBundle>>>,
+    versions: Mutex<Versions>,
+    hosts: Table,
+    addresses: Table,
+    requests: mpsc::Sender<Arc<str>>,
+    connected: AtomicBool,
+    /// Milliseconds since the epoch; 0 before the first.
+    last_update: AtomicU64,
+    /// What the tables' coarse clock counts from.
+    started: Instant,
+}
+
+impl Mesh {
+    /// An empty mesh, and the requests that it makes of its [`Client`](super::Client).
+    #[must_use]
+    pub fn new(limits: Limits) -> (Self, Requests) {
+        let (requests, names) = mpsc::channel(limits.queue.max(1));
+        let shared = Shared {
+            limits,
+            workload: ArcSwap::default(),
+            workload_received: AtomicBool::new(false),
+            inbound: ArcSwapOption::empty(),
+            trust: watch::Sender::new(None),
+            versions: Mutex::default(),
+            hosts: Table::new(limits.hosts),
+            addresses: Table::new(limits.addresses),
+            requests,
+            connected: AtomicBool::new(false),
+            last_update: AtomicU64::new(0),
+            started: Instant::now(),
+        };
+        (
+            Self {
+                shared: Arc::new(shared),
+            },
+            Requests { names },
+        )
+    }
+
+    /// What this pod is; the default before it was received.
+    #[must_use]
+    pub fn workload(&self) -> Arc<Workload> {
+        self.shared.workload.load_full()
+    }
+
+    /// The modes in force on this pod's ports; STRICT before they were received, since what is not known is refused.
+    #[must_use]
+    pub fn inbound(&self) -> Arc<Effective> {
+        self.inbound_policy().unwrap_or_else(|| {
+            Arc::new(Effective {
+                mode: PortMode::Strict,
+                ..Effective::default()
+            })
+        })
+    }
+
+    /// The modes in force on this pod's ports; `None` before they were received.
+    #[must_use]
+    pub fn inbound_policy(&self) -> Option<Arc<Effective>> {
+        self.shared.inbound.load_full()
+    }
+
+    /// Whom the mesh trusts, now and as it changes; `None` before it was received.
+    #[must_use]
+    pub fn trust(&self) -> watch::Receiver<Option<Arc<TrustBundle>>> {
+        self.shared.trust.subscribe()
+    }
+
+    /// Whether workload, inbound policy and trust bundle have been received.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.shared.workload_received.load(Ordering::Acquire)
+            && self.shared.inbound.load().is_some()
+            && self.shared.trust.borrow().is_some()
+    }
+
+    /// What is known of a host, as the application wrote it without its port, and the port that it dialled. Neither locks
+    /// nor allocates.
+    #[must_use]
+    pub fn lookup_host(&self, host: &str, port: u16) -> Lookup {
+        Name::host(host, port).map_or(Lookup::Absent, |name| self.lookup(&self.shared.hosts, &name))
+    }
+
+    /// What is known of an address. Neither locks nor allocates.
+    #[must_use]
+    pub fn lookup_address(&self, address: SocketAddr) -> Lookup {
+        Name::address(address).map_or(Lookup::Absent, |name| self.lookup(&self.shared.addresses, &name))
+    }
+
+    /// The destination behind a host and port. The first use asks the operator and waits at most [`Limits::first_use`];
+    /// concurrent first uses share one subscription.
+    pub async fn host(&self, host: &str, port: u16) -> Answer {
+        match Name::host(host, port) {
+            Some(name) => self.ask(&self.shared.hosts, &name).await,
+            None => Answer::Absent,
+        }
+    }
+
+    /// The destination behind an address, likewise.
+    pub async fn address(&self, address: SocketAddr) -> Answer {
+        match Name::address(address) {
+            Some(name) => self.ask(&self.shared.addresses, &name).await,
+            None => Answer::Absent,
+        }
+    }
+
+    /// Whether a stream to an operator is open.
+    #[must_use]
+    pub fn connected(&self) -> bool {
+        self.shared.connected.load(Ordering::Relaxed)
+    }
+
+    /// When the operator last said anything that changed what is known; `None` before it did.
+    #[must_use]
+    pub fn last_update(&self) -> Option<SystemTime> {
+        let millis = self.shared.last_update.load(Ordering::Relaxed);
+        (millis != 0).then(|| SystemTime::UNIX_EPOCH + Duration::from_millis(millis))
+    }
+
+    fn lookup(&self, table: &Table, name: &Name) -> Lookup {
+        let Some(slot) = table.get(name.as_str()) else {
+            return Lookup::Unknown;
+        };
+        slot.touch(self.now());
+        match slot.known().as_deref() {
+            Some(Known::Found { destination, .. }) => Lookup::Found(destination.clone()),
+            Some(Known::Absent) => Lookup::Absent,
+            None => Lookup::Unknown,
+        }
+    }
+
+    async fn ask(&self, table: &Table, name: &Name) -> Answer {
+        let wait = async {
+            let slot = self.slot(table, name).await?;
+            Some(match &*slot.wait().await {
+                Known::Found { destination, .. } => Answer::Found(destination.clone()),
+                Known::Absent => Answer::Absent,
+            })
+        };
+        match self.lookup(table, name) {
+            Lookup::Found(destination) => Answer::Found(destination),
+            Lookup::Absent => Answer::Absent,
+            Lookup::Unknown => {
+                let answer = tokio::time::timeout(self.shared.limits.first_use, wait).await;
+                answer.ok().flatten().unwrap_or(Answer::Unavailable)
+            }
+        }
+    }
+
+    /// The slot of a name; a new one is asked for. `None` when the table is full of what is in use, or there is no client.
+    async fn slot(&self, table: &Table, name: &Name) -> Option<Arc<Slot>> {
+        if let Some(slot) = table.get(name.as_str()) {
+            return Some(slot);
+        }
+        // A place in the queue first: who stops waiting halfway must not leave a name that nobody asks for.
+        let place = self.shared.requests.reserve().await.ok()?;
+        let unused = u32::try_from(self.shared.limits.forget_after.as_secs()).unwrap_or(u32::MAX);
+        let forget = Forget {
+            known: self.connected(),
+            unused,
+        };
+        match table.insert(name.as_str(), self.now(), forget) {
+            Inserted::Held(slot) => Some(slot),
+            Inserted::New { slot, forgotten } => {
+                place.send(name.as_str().into());
+                for name in forgotten {
+                    // What finds no place now is given up when the operator next says something of it.
+                    let _ = self.shared.requests.try_send(name);
+                }
+                Some(slot)
+            }
+            Inserted::Full => {
+                tracing::debug!(name = name.as_str(), "no room for another destination");
+                None
+            }
+        }
+    }
+
+    /// Seconds since this mesh was made.
+    fn now(&self) -> u32 {
+        u32::try_from(self.shared.started.elapsed().as_secs()).unwrap_or(u32::MAX)
+    }
+}
+
+/// What the client writes.
+impl Mesh {
+    pub(super) fn set_connected(&self, connected: bool) {
+        self.shared.connected.store(connected, Ordering::Relaxed);
+    }
+
+    pub(super) fn updated(&self) {
+        let since = SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default();
+        self.shared
+            .last_update
+            .store(u64::try_from(since.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    pub(super) fn set_trust(&self, bundle: TrustBundle, version: &str) {
+        version.clone_into(&mut self.versions().trust);
+        let bundle = Arc::new(bundle);
+        self.shared.trust.send_if_modified(|held| {
+            let changed = held.as_ref() != Some(&bundle);
+            if changed {
+                *held = Some(bundle);
+            }
+            changed
+        });
+    }
+
+    pub(super) fn set_workload(&self, workload: Workload, version: &str) {
+        version.clone_into(&mut self.versions().workload);
+        self.shared.workload.store(Arc::new(workload));
+        self.shared.workload_received.store(true, Ordering::Release);
+    }
+
+    pub(super) fn set_inbound(&self, effective: Effective, version: &str) {
+        version.clone_into(&mut self.versions().inbound);
+        self.shared.inbound.store(Some(Arc::new(effective)));
+    }
+
+    /// The versions held of trust bundle, workload and inbound policy; empty for what was not received.
+    pub(super) fn own_versions(&self) -> [String; 3] {
+        let versions = self.versions();
+        [
+            versions.trust.clone(),
+            versions.workload.clone(),
+            versions.inbound.clone(),
+        ]
+    }
+
+    /// The slot of a resource name, if the data path asked for it and it is not forgotten.
+    pub(super) fn slot_named(&self, name: &str) -> Option<Arc<Slot>> {
+        if is_host(name) {
+            self.shared.hosts.get(name)
+        } else {
+            self.shared.addresses.get(name)
+        }
+    }
+
+    /// All names that the data path asked for.
+    pub(super) fn asked(&self) -> Vec<(Arc<str>, Arc<Slot>)> {
+        let mut all = self.shared.hosts.all();
+        all.extend(self.shared.addresses.all());
+        all
+    }
+
+    fn versions(&self) -> std::sync::MutexGuard<'_, Versions> {
+        self.shared.versions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What the administration pages show.
+impl Mesh {
+    /// All that is known, for `config_dump`; times in seconds.
+    #[must_use]
+    pub fn snapshot(&self) -> Value {
+        let now = self.now();
+        let [trust_version, workload_version, inbound_version] = self.own_versions();
+        let mut asked = self.asked();
+        asked.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        let destinations: Vec<Value> = asked
+            .iter()
+            .map(|(name, slot)| {
+                let unused = now.saturating_sub(slot.used());
+                match slot.known().as_deref() {
+                    None => json!({"name": &**name, "state": "unknown", "unused_seconds": unused}),
+                    Some(Known::Absent) => json!({"name": &**name, "state": "absent", "unused_seconds": unused}),
+                    Some(Known::Found { destination, version }) => json!({
+                        "name": &**name, "state": "found", "unused_seconds": unused, "version": &**version,
+                        "destination": destination_json(destination),
+                    }),
+                }
+            })
+            .collect();
+        let update = self
+            .last_update()
+            .and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok());
+        json!({
+            "connected": self.connected(),
+            "ready": self.is_ready(),
+            "last_update": update.map(|since| since.as_secs()),
+            "hosts": self.shared.hosts.len(),
+            "addresses": self.shared.addresses.len(),
+            "workload": self.shared.workload_received.load(Ordering::Acquire).then(|| {
+                let workload = self.workload();
+                let ports = workload.ports.iter();
+                json!({
+                    "version": workload_version,
+                    "namespace": workload.namespace, "pod": workload.pod, "service_account": workload.service_account,
+                    "canonical_name": workload.canonical_name, "canonical_revision": workload.canonical_revision,
+                    "ports": ports.map(|(port, is)| (port.to_string(), is.as_str().into())).collect::<serde_json::Map<_, _>>(),
+                    "outbound_traffic_policy": if workload.allow_any { "ALLOW_ANY" } else { "REGISTRY_ONLY" },
+                })
+            }),
+            "inbound_policy": self.inbound_policy().map(|policy| json!({
+                "version": inbound_version,
+                "mode": policy.mode.to_string(),
+                "ports": policy.ports.iter().map(|(port, mode)| (port.to_string(), mode.to_string().into()))
+                    .collect::<serde_json::Map<_, _>>(),
+                "decided_by": policy.decided_by,
+            })),
+            "trust_bundle": self.shared.trust.borrow().as_ref().map(|bundle| json!({
+                "version": trust_version,
+                "trust_domain": bundle.trust_domain.as_str(),
+                "aliases": bundle.aliases.iter().map(|alias| alias.as_str()).collect::<Vec<_>>(),
+                "roots": bundle.roots.len(),
+            })),
+            "destinations": destinations,
+        })
+    }
+}
+
+fn destination_json(destination: &Destination) -> Value {
+    let endpoints = destination.endpoints.iter().map(|endpoint| {
+        json!({
+            "address": endpoint.address.to_string(),
+            "mutual_tls": endpoint.mutual_tls,
+            "identity": endpoint.identity.as_ref().map(ToString::to_string),
+            "workload": &*endpoint.workload,
+        })
+    });
+    json!({
+        "cluster": destination.cluster_name(),
+        "namespace": &*destination.namespace,
+        "protocol": destination.protocol.as_str(),
+        "resolution": format!("{:?}", destination.resolution),
+        "endpoints": endpoints.collect::<Vec<_>>(),
+        "identities": destination.identities.iter().map(ToString::to_string).collect::<Vec<_>>(),
+    })
+}

@@ -1,0 +1,26 @@
+//! The proxy's side of the discovery stream: what the operator says of this pod, of whom it trusts and of the destinations
+//! that its application calls.
+//!
+//! [`Mesh`] is what the data path reads, without locks and without waiting where the answer is known. [`Client`] runs on the
+//! administration runtime, holds the stream to an operator and is the only writer. A destination is asked for when the
+//! application first calls it: the name enters the [`table`], goes through a bounded queue to the client, is subscribed to,
+//! and from then on the operator sends its changes.
+//!
+//! A proxy outlives its control plane: what was received stays in force while no operator answers, and nothing is forgotten
+//! meanwhile. What does not decode is refused with the reason, and the last good one stays in force.
+
+mod apply;
+mod client;
+mod connect;
+mod mesh;
+mod name;
+mod stream;
+mod table;
+
+pub use client::{Backoff, Client};
+pub use connect::ConnectError;
+pub use mesh::{Answer, Limits, Lookup, Mesh, Requests};
+pub use stream::StreamError;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,107 @@
+//! Resource names of destinations, written on the stack: the key of the table is the name on the wire, and a lookup must not
+//! allocate.
+
+use std::fmt::Write;
+use std::net::SocketAddr;
+
+use mesh_wire::query::{self, MAX_NAME_BYTES};
+
+/// `host/NAME:PORT` or `addr/ADDRESS:PORT`.
+pub(super) struct Name {
+    bytes: [u8; MAX_NAME_BYTES],
+    length: usize,
+}
+
+impl Name {
+    /// The name of a host and port; letters become lower case. `None` for one that no mesh can know: empty, too long, or with
+    /// a character outside printable ASCII.
+    pub(super) fn host(host: &str, port: u16) -> Option<Self> {
+        if host.is_empty() || !host.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return None;
+        }
+        let mut name = Self::empty();
+        write!(name, "host/{host}:{port}").ok()?;
+        name.bytes.make_ascii_lowercase();
+        Some(name)
+    }
+
+    /// The name of an address and port. An IPv4 address that is mapped into IPv6 is that IPv4 address.
+    pub(super) fn address(address: SocketAddr) -> Option<Self> {
+        let mut name = Self::empty();
+        // Made anew: the zone and flow of an IPv6 address are of this host and no part of the name.
+        write!(
+            name,
+            "addr/{}",
+            SocketAddr::new(address.ip().to_canonical(), address.port())
+        )
+        .ok()?;
+        Some(name)
+    }
+
+    pub(super) fn as_str(&self) -> &str {
+        self.bytes
+            .get(..self.length)
+            .and_then(|bytes| std::str::from_utf8(bytes).ok())
+            .unwrap_or_default()
+    }
+
+    fn empty() -> Self {
+        Self {
+            bytes: [0; MAX_NAME_BYTES],
+            length: 0,
+        }
+    }
+}
+
+impl Write for Name {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        let end = self.length + text.len();
+        self.bytes
+            .get_mut(self.length..end)
+            .ok_or(std::fmt::Error)?
+            .copy_from_slice(text.as_bytes());
+        self.length = end;
+        Ok(())
+    }
+}
+
+/// Whether a resource name is that of a host; the other destinations are addresses.
+pub(super) fn is_host(name: &str) -> bool {
+    name.starts_with("host/")
+}
+
+/// Whether it is a name that the protocol allows.
+pub(super) fn is_valid(name: &str) -> bool {
+    query::parse(name).is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_those_of_the_wire() {
+        let long = "a".repeat(300);
+        for (host, port, expected) in [
+            ("reviews", 9080, Some("host/reviews:9080")),
+            ("Reviews.Shop", 80, Some("host/reviews.shop:80")),
+            ("", 80, None),
+            ("a b", 80, None),
+            ("a\r\nb", 80, None),
+            ("bücher", 80, None),
+            (long.as_str(), 80, None),
+        ] {
+            let name = Name::host(host, port);
+            assert_eq!(name.as_ref().map(Name::as_str), expected, "{host}");
+            assert!(name.is_none_or(|name| is_valid(name.as_str())));
+        }
+        for (address, expected) in [
+            ("10.0.0.1:80", "addr/10.0.0.1:80"),
+            ("[fd00::1]:80", "addr/[fd00::1]:80"),
+            ("[::ffff:10.0.0.1]:80", "addr/10.0.0.1:80"),
+            ("[fe80::1%3]:80", "addr/[fe80::1]:80"),
+        ] {
+            assert_eq!(Name::address(address.parse().unwrap()).unwrap().as_str(), expected);
+        }
+    }
+}
