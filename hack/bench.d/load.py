@@ -135,7 +135,8 @@ class Load:
     def _run(self, seconds, *command):
         done = subprocess.run(within(CLIENT, *command), capture_output=True, text=True, timeout=seconds + 20)
         if done.returncode != 0:
-            raise LoadFailed(f"{Path(command[0]).name}: status {done.returncode}: {(done.stderr or done.stdout)[-300:]}")
+            complaint = (done.stderr or done.stdout)[-300:]
+            raise LoadFailed(f"{Path(command[0]).name}: status {done.returncode}: {complaint}")
         return done.stdout
 
     def _connect(self, count, limit, meanwhile=lambda: None):

@@ -31,7 +31,7 @@ class NotReady(Exception):
 
 
 def run(*command, **options):
-    """Runs a command of a second or two to its end, gives what it printed, and raises with its complaint if it fails."""
+    """Runs a short command to its end and gives what it printed; raises with its complaint if it fails."""
     command = [str(part) for part in command]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, **options)
     if done.returncode != 0:

@@ -78,8 +78,8 @@ def ratios(samples):
 def tables(samples, found, date, machine, rounds):
     """The generated part of docs/benchmarks.md."""
     disturbed = max((sample["foreign"] for sample in samples), default=0.0)
-    lines = [f"{date}, {machine}; {rounds} rounds. Other work on the machine took at most {disturbed:.2f} cores during a"
-             " load.", ""]
+    lines = [f"{date}, {machine}; {rounds} rounds. Other work on the machine took at most {disturbed:.2f} cores"
+             " during a load.", ""]
     if found:
         lines += ["| ratio | ours over Envoy's, same round | median | low | high | |", "|---|---|---|---|---|---|"]
         for ratio in RATIOS:
@@ -90,7 +90,8 @@ def tables(samples, found, date, machine, rounds):
                              f" {value['high']:.2f} | {'ahead' if ahead else '**behind**'} |")
         lines.append("")
     lines += ["Medians [lowest to highest] over the rounds:", "",
-              "| data plane | " + " | ".join(title for _, title, _ in COLUMNS) + " |", "|---" * (len(COLUMNS) + 1) + "|"]
+              "| data plane | " + " | ".join(title for _, title, _ in COLUMNS) + " |",
+              "|---" * (len(COLUMNS) + 1) + "|"]
     for plane in dict.fromkeys(sample["plane"] for sample in samples):
         own = [sample["metrics"] for sample in samples if sample["plane"] == plane]
         cells = [_cell([metrics[key] for metrics in own if key in metrics], digits) for key, _, digits in COLUMNS]

