@@ -130,7 +130,10 @@ async fn http_connection<S: Service>(stream: TcpStream, service: Arc<S>, mut pha
     let (Ok(local), Ok(peer)) = (stream.local_addr(), stream.peer_addr()) else {
         return;
     };
-    let ends = Ends { local, peer };
+    let ends = Ends {
+        local: plain(local),
+        peer: plain(peer),
+    };
     let watched = phases.clone();
     let handler = service_fn(move |request: Request<Incoming>| {
         let (service, phase) = (service.clone(), watched.clone());
@@ -163,6 +166,11 @@ async fn http_connection<S: Service>(stream: TcpStream, service: Arc<S>, mut pha
         _ = phases.wait_for(|phase| *phase == Phase::Closing) => connection.as_mut().graceful_shutdown(),
     }
     let _ = connection.await;
+}
+
+/// An IPv4 address that came by a socket for both families, as what it is.
+fn plain(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
 /// An answer in plain text.
