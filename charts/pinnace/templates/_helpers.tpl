@@ -118,3 +118,14 @@ readinessProbe:
 {{- end -}}
 {{- end -}}
 {{- end -}}
+
+{{/* Resources with every quantity as text: in a ConfigMap no API server turns `cpu: 2` into a quantity. */}}
+{{- define "pinnace.resources" -}}
+{{- $resources := dict -}}
+{{- range $kind, $quantities := . -}}
+{{- $texts := dict -}}
+{{- range $name, $quantity := $quantities }}{{ $_ := set $texts $name (toString $quantity) }}{{ end -}}
+{{- $_ := set $resources $kind $texts -}}
+{{- end -}}
+{{- toYaml $resources -}}
+{{- end -}}
