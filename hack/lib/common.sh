@@ -1,5 +1,5 @@
 # Sourced by every script in hack/: where things are kept, and how progress is told.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034  # used by those who source it
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 # Outside the work tree, so that every clone on the machine shares what is expensive to build.

@@ -1,5 +1,5 @@
-# Sourced by hack/cluster and hack/lib/node: the names and addresses that both ends must agree on.
-# shellcheck shell=bash
+# Sourced by hack/cluster and hack/cluster.d/node: the names and addresses that both ends must agree on.
+# shellcheck shell=bash disable=SC2034  # used by those who source it
 
 # One cluster per machine, whichever clone started it: its state is at one place.
 STATE=${PINNACE_CLUSTER:-/var/lib/pinnace-cluster}

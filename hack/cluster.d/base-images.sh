@@ -9,7 +9,7 @@ BUSYBOX_IMAGE=localhost/pinnace/busybox:dev
 
 # base_images: builds those that are missing; prints nothing where nothing is to do.
 base_images() {
-  base_image pause "$PAUSE_IMAGE" "$ROOT/hack/image.d/pause/pause.c"
+  base_image pause "$PAUSE_IMAGE" "$ROOT/hack/cluster.d/images/pause/pause.c"
   base_image coredns "$COREDNS_IMAGE" "$(readlink -f "$CACHE/bin/coredns")"
   base_image busybox "$BUSYBOX_IMAGE" /bin/busybox
 }
@@ -24,13 +24,13 @@ base_image() {
 }
 
 base_archive() {
-  printf '%s/images/%s-%s.tar' "$CACHE" "$1" "$(cat "$ROOT/hack/image.d/$1/Dockerfile" "$2" | sha256sum | cut -c1-16)"
+  printf '%s/images/%s-%s.tar' "$CACHE" "$1" "$(cat "$ROOT/hack/cluster.d/images/$1/Dockerfile" "$2" | sha256sum | cut -c1-16)"
 }
 
 base_image_build() {
   local name=$1 image=$2 source=$3 tar=$4 folder
   folder=$(mktemp -d "$CACHE/tmp/image.XXXXXX")
-  cp "$ROOT/hack/image.d/$name/Dockerfile" "$folder/"
+  cp "$ROOT/hack/cluster.d/images/$name/Dockerfile" "$folder/"
   if [ "$name" = pause ]; then
     gcc -static -Os -s -o "$folder/pause" "$source"
   else
@@ -43,7 +43,7 @@ base_image_build() {
 }
 
 base_archives() {
-  base_archive pause "$ROOT/hack/image.d/pause/pause.c"; echo
+  base_archive pause "$ROOT/hack/cluster.d/images/pause/pause.c"; echo
   base_archive coredns "$(readlink -f "$CACHE/bin/coredns")"; echo
   base_archive busybox /bin/busybox; echo
 }

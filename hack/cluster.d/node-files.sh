@@ -17,7 +17,7 @@ node_files() {
 }
 
 certificates() (
-  cd "$NODE_FILES/pki"
+  cd "$NODE_FILES/pki" || exit
   openssl ecparam -name prime256v1 -genkey -noout -out ca.key
   openssl req -x509 -new -key ca.key -subj /CN=kubernetes -days 30 -out ca.crt
   openssl ecparam -name prime256v1 -genkey -noout -out sa.key
