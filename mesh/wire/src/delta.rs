@@ -7,10 +7,10 @@
 use bytes::Bytes;
 use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Resource};
 use envoy_types::pb::google::protobuf::Any;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-/// The most resources of one type that one proxy may subscribe to.
-pub const MAX_SUBSCRIPTIONS: usize = 10_000;
+/// The most resources of one type that one proxy may subscribe to: as many host names and as many addresses as a proxy keeps.
+pub const MAX_SUBSCRIPTIONS: usize = 20_000;
 
 /// A resource as a server holds it: encoded once, shared by all streams.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,7 +75,10 @@ impl Stream {
     /// [`RequestError::TooMany`], before anything of the request is taken.
     pub fn request(&mut self, request: &DeltaDiscoveryRequest) -> Result<Meaning, RequestError> {
         let held = &request.initial_resource_versions;
-        if self.told.len() + request.resource_names_subscribe.len() + held.len() > MAX_SUBSCRIPTIONS {
+        // A name that is held is among the subscribed ones, and one that is told again is not one more.
+        let names = held.keys().chain(&request.resource_names_subscribe);
+        let new: HashSet<&String> = names.filter(|name| !self.told.contains_key(*name)).collect();
+        if self.told.len() + new.len() > MAX_SUBSCRIPTIONS {
             return Err(RequestError::TooMany(request.type_url.clone()));
         }
         for (name, version) in held {
