@@ -115,6 +115,9 @@ impl Kernel {
 /// # Errors
 /// The kernel refuses for another reason.
 pub(super) async fn add_inbound_source_v6() -> Result<bool, Error> {
+    if has_address(INBOUND_SOURCE_V6) {
+        return Ok(true);
+    }
     let connection = Connection::<Route>::new().map_err(|e| Error::of_netlink(Stage::Address, &e))?;
     match connection
         .add_address(Ipv6Address::new("lo", INBOUND_SOURCE_V6, 128))
@@ -126,6 +129,12 @@ pub(super) async fn add_inbound_source_v6() -> Result<bool, Error> {
         Err(e) if matches!(e.errno(), Some(libc::EACCES | libc::EOPNOTSUPP)) => Ok(false),
         Err(e) => Err(Error::of_netlink(Stage::Address, &e)),
     }
+}
+
+/// `/proc/net/if_inet6` starts each line with an address of this namespace in 32 hex digits.
+fn has_address(address: std::net::Ipv6Addr) -> bool {
+    let wanted = format!("{:032x} ", address.to_bits());
+    std::fs::read_to_string("/proc/net/if_inet6").is_ok_and(|list| list.lines().any(|line| line.starts_with(&wanted)))
 }
 
 fn differs(table: &Table, chain: &str, wanted: String, found: String) -> Error {

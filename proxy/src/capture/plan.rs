@@ -233,7 +233,7 @@ mod tests {
 		meta l4proto tcp jump ISTIO_INBOUND
 	}
 	chain output {
-		type nat hook output priority dstnat; policy accept;
+		type nat hook output priority -100; policy accept;
 		meta l4proto tcp jump ISTIO_OUTPUT
 	}
 }

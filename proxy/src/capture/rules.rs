@@ -53,7 +53,7 @@ pub struct Chain {
     pub rules: Vec<Rule>,
 }
 
-/// A base chain's hook; type nat, priority dstnat (-100), policy accept.
+/// A base chain's hook; type nat, priority -100 (which nft calls dstnat in prerouting alone), policy accept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hook {
     /// Packets that come into the pod.
@@ -192,7 +192,7 @@ impl fmt::Display for Table {
                 Some(Hook::Prerouting) => {
                     writeln!(f, "\t\ttype nat hook prerouting priority dstnat; policy accept;")?;
                 }
-                Some(Hook::Output) => writeln!(f, "\t\ttype nat hook output priority dstnat; policy accept;")?,
+                Some(Hook::Output) => writeln!(f, "\t\ttype nat hook output priority -100; policy accept;")?,
                 None => {}
             }
             for rule in &chain.rules {

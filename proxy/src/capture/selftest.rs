@@ -63,17 +63,14 @@ pub(super) async fn outbound(flags: &Flags, table: &Table) -> Result<Outcome, Er
         found,
     };
 
-    let (connected, accepted) = tokio::join!(
-        timeout(PATIENCE, TcpStream::connect(destination)),
-        timeout(PATIENCE, listener.accept())
-    );
-    let stream = match connected {
+    // The kernel completes the connection before it is accepted, so one after the other needs no task.
+    let stream = match timeout(PATIENCE, TcpStream::connect(destination)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(e)) if no_route(&e) => return Ok(Outcome::Skipped(format!("there is no route to {destination}: {e}"))),
         Ok(Err(e)) => return Err(failed(format!("the connection failed: {e}"))),
         Err(_) => return Err(failed("it got no answer".to_owned())),
     };
-    let Ok(Ok((arrived, peer))) = accepted else {
+    let Ok(Ok((arrived, peer))) = timeout(PATIENCE, listener.accept()).await else {
         return Err(failed("it went elsewhere".to_owned()));
     };
     if stream.local_addr().ok() != Some(peer) {
