@@ -4,4 +4,13 @@
 pub mod admin;
 pub mod capture;
 pub mod discovery;
+pub mod http;
+pub mod identity;
+pub mod inbound;
+pub mod metrics;
+pub mod net;
+pub mod outbound;
+pub mod refusals;
+pub mod sidecar;
 pub mod wait;
+pub mod worker;

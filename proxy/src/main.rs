@@ -1,10 +1,10 @@
-//! The proxy's command line: `capture` (init container), `wait` (hook of a classic sidecar).
+//! The proxy's command line: `capture` (init container), `sidecar`, `wait` (hook of a classic sidecar).
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use proxy::admin::logging;
-use proxy::{capture, wait};
+use proxy::{capture, sidecar, wait};
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
@@ -24,13 +24,15 @@ enum Command {
     /// Write the rules that send the pod's connections through the sidecar, and prove them.
     #[command(after_help = capture::EXIT_STATUSES)]
     Capture(capture::Flags),
+    /// Carry the pod's connections.
+    Sidecar(sidecar::Flags),
     /// Wait until a URL answers 200.
     Wait(wait::Flags),
 }
 
 fn main() -> ExitCode {
     let CommandLine { log_level, command } = CommandLine::parse();
-    let _log = match logging::init(&log_level) {
+    let log = match logging::init(&log_level) {
         Ok(log) => log,
         Err(error) => return fail(&error, 2),
     };
@@ -42,6 +44,19 @@ fn main() -> ExitCode {
             Ok(Ok(())) => ExitCode::SUCCESS,
             Ok(Err(error)) => fail(&error, error.exit_status()),
             Err(error) => fail(&error, 1),
+        },
+        Command::Sidecar(flags) => match sidecar::Config::parse(&flags) {
+            Ok(config) => match small_runtime()
+                .map_err(Into::into)
+                .and_then(|r| r.block_on(sidecar::run(config, log)))
+            {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => fail(&error, 1),
+            },
+            Err(errors) => {
+                errors.iter().for_each(|error| eprintln!("proxy: {error}"));
+                ExitCode::from(2)
+            }
         },
         Command::Wait(flags) => match small_runtime()
             .map_err(Into::into)

@@ -41,11 +41,19 @@ mod tests {
 
     #[test]
     fn half_of_the_time_from_issue_to_not_after() {
-        for (lifetime, draw, expected) in
-            [(86_400, 0.5, 43_200), (60, 0.5, 30), (60, 0.0, 27), (60, 1.0, 33), (0, 0.5, 0)]
-        {
+        for (lifetime, draw, expected) in [
+            (86_400, 0.5, 43_200),
+            (60, 0.5, 30),
+            (60, 0.0, 27),
+            (60, 1.0, 33),
+            (0, 0.5, 0),
+        ] {
             let issued = 1_000_000;
-            assert_eq!(renew_at(issued - 120, issued + lifetime, draw) - issued, expected, "{lifetime} {draw}");
+            assert_eq!(
+                renew_at(issued - 120, issued + lifetime, draw) - issued,
+                expected,
+                "{lifetime} {draw}"
+            );
         }
     }
 }

@@ -9,7 +9,10 @@
 #[must_use]
 pub fn candidates(host: &str, client_namespace: &str, cluster_domain: &str) -> Vec<ServiceHost> {
     let host = host.strip_suffix('.').unwrap_or(host);
-    let relative = match host.strip_suffix(cluster_domain).and_then(|rest| rest.strip_suffix(".svc.")) {
+    let relative = match host
+        .strip_suffix(cluster_domain)
+        .and_then(|rest| rest.strip_suffix(".svc."))
+    {
         Some(rest) => Some(rest),
         None => host.strip_suffix(".svc"),
     };
@@ -68,7 +71,10 @@ mod tests {
         };
         for (host, expected) in [
             ("reviews", vec![shop(None, "reviews", "client")]),
-            ("reviews.shop", vec![shop(Some("reviews"), "shop", "client"), shop(None, "reviews", "shop")]),
+            (
+                "reviews.shop",
+                vec![shop(Some("reviews"), "shop", "client"), shop(None, "reviews", "shop")],
+            ),
             ("reviews.shop.svc", vec![shop(None, "reviews", "shop")]),
             ("reviews.shop.svc.cluster.local", vec![shop(None, "reviews", "shop")]),
             ("reviews.shop.svc.cluster.local.", vec![shop(None, "reviews", "shop")]),

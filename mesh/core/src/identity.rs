@@ -78,9 +78,15 @@ impl SpiffeId {
     /// service account, `.`).
     pub fn new(trust_domain: TrustDomain, namespace: &str, service_account: &str) -> Result<Self, IdentityError> {
         if !is_dns_name(namespace, false) || !is_dns_name(service_account, true) {
-            return Err(IdentityError::Form(format!("spiffe://{trust_domain}/ns/{namespace}/sa/{service_account}")));
+            return Err(IdentityError::Form(format!(
+                "spiffe://{trust_domain}/ns/{namespace}/sa/{service_account}"
+            )));
         }
-        Ok(Self { trust_domain, namespace: namespace.into(), service_account: service_account.into() })
+        Ok(Self {
+            trust_domain,
+            namespace: namespace.into(),
+            service_account: service_account.into(),
+        })
     }
 
     /// The root of trust that vouches for this identity.
@@ -104,7 +110,10 @@ impl SpiffeId {
     /// The form in which policies write it: the SPIFFE ID without its scheme (AuthorizationPolicy `principals`).
     #[must_use]
     pub fn principal(&self) -> String {
-        format!("{}/ns/{}/sa/{}", self.trust_domain, self.namespace, self.service_account)
+        format!(
+            "{}/ns/{}/sa/{}",
+            self.trust_domain, self.namespace, self.service_account
+        )
     }
 
     /// Whether both name the same namespace and service account, whatever their trust domains.
@@ -116,7 +125,11 @@ impl SpiffeId {
 
 impl fmt::Display for SpiffeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "spiffe://{}/ns/{}/sa/{}", self.trust_domain, self.namespace, self.service_account)
+        write!(
+            f,
+            "spiffe://{}/ns/{}/sa/{}",
+            self.trust_domain, self.namespace, self.service_account
+        )
     }
 }
 
@@ -130,7 +143,14 @@ impl FromStr for SpiffeId {
         let form = || IdentityError::Form(s.to_owned());
         let rest = s.strip_prefix("spiffe://").ok_or_else(form)?;
         let mut parts = rest.split('/');
-        match (parts.next(), parts.next(), parts.next(), parts.next(), parts.next(), parts.next()) {
+        match (
+            parts.next(),
+            parts.next(),
+            parts.next(),
+            parts.next(),
+            parts.next(),
+            parts.next(),
+        ) {
             (Some(td), Some("ns"), Some(ns), Some("sa"), Some(sa), None) => Self::new(TrustDomain::new(td)?, ns, sa),
             _ => Err(form()),
         }
@@ -147,7 +167,12 @@ fn is_dns_name(name: &str, dots: bool) -> bool {
             _ => false,
         }
     };
-    name.len() <= 253 && if dots { name.split('.').all(label) } else { name.len() <= 63 && label(name) }
+    name.len() <= 253
+        && if dots {
+            name.split('.').all(label)
+        } else {
+            name.len() <= 63 && label(name)
+        }
 }
 
 #[cfg(test)]
@@ -189,7 +214,10 @@ mod tests {
         ] {
             assert!(text.parse::<SpiffeId>().is_err(), "{text:?} must be refused");
         }
-        let long = format!("spiffe://cluster.local/ns/default/sa/{}", "a".repeat(MAX_SPIFFE_ID_BYTES));
+        let long = format!(
+            "spiffe://cluster.local/ns/default/sa/{}",
+            "a".repeat(MAX_SPIFFE_ID_BYTES)
+        );
         assert!(matches!(long.parse::<SpiffeId>(), Err(IdentityError::TooLong(_))));
     }
 }

@@ -27,19 +27,33 @@ impl Selector {
 /// `app.kubernetes.io/name` and `app`, else the owner's name.
 #[must_use]
 pub fn canonical_name<'a>(labels: &'a Labels, owner: &'a str) -> &'a str {
-    first_label(labels, &["service.istio.io/canonical-name", "app.kubernetes.io/name", "app"]).unwrap_or(owner)
+    first_label(
+        labels,
+        &["service.istio.io/canonical-name", "app.kubernetes.io/name", "app"],
+    )
+    .unwrap_or(owner)
 }
 
 /// Istio's canonical revision of a workload: the first of its labels `service.istio.io/canonical-revision`,
 /// `app.kubernetes.io/version` and `version`, else `latest`.
 #[must_use]
 pub fn canonical_revision(labels: &Labels) -> &str {
-    first_label(labels, &["service.istio.io/canonical-revision", "app.kubernetes.io/version", "version"])
-        .unwrap_or("latest")
+    first_label(
+        labels,
+        &[
+            "service.istio.io/canonical-revision",
+            "app.kubernetes.io/version",
+            "version",
+        ],
+    )
+    .unwrap_or("latest")
 }
 
 fn first_label<'a>(labels: &'a Labels, keys: &[&str]) -> Option<&'a str> {
-    keys.iter().find_map(|key| labels.get(*key)).map(String::as_str).filter(|value| !value.is_empty())
+    keys.iter()
+        .find_map(|key| labels.get(*key))
+        .map(String::as_str)
+        .filter(|value| !value.is_empty())
 }
 
 #[cfg(test)]
@@ -47,7 +61,10 @@ mod tests {
     use super::*;
 
     fn labels(entries: &[(&str, &str)]) -> Labels {
-        entries.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+        entries
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+            .collect()
     }
 
     #[test]
@@ -69,11 +86,26 @@ mod tests {
         for (entries, name, revision) in [
             (&[][..], "owner", "latest"),
             (&[("app", "a"), ("version", "v")][..], "a", "v"),
-            (&[("app", "a"), ("app.kubernetes.io/name", "n"), ("app.kubernetes.io/version", "w")][..], "n", "w"),
-            (&[("app", "a"), ("service.istio.io/canonical-name", "c")][..], "c", "latest"),
+            (
+                &[
+                    ("app", "a"),
+                    ("app.kubernetes.io/name", "n"),
+                    ("app.kubernetes.io/version", "w"),
+                ][..],
+                "n",
+                "w",
+            ),
+            (
+                &[("app", "a"), ("service.istio.io/canonical-name", "c")][..],
+                "c",
+                "latest",
+            ),
         ] {
             let labels = labels(entries);
-            assert_eq!((canonical_name(&labels, "owner"), canonical_revision(&labels)), (name, revision));
+            assert_eq!(
+                (canonical_name(&labels, "owner"), canonical_revision(&labels)),
+                (name, revision)
+            );
         }
     }
 }

@@ -138,7 +138,9 @@ pub fn effective<'a>(
 ) -> Effective {
     let mut chosen: [Option<&Policy>; 3] = [None; 3];
     for policy in policies {
-        let Some(scope) = policy.scope(root_namespace) else { continue };
+        let Some(scope) = policy.scope(root_namespace) else {
+            continue;
+        };
         let concerns = match scope {
             Scope::Mesh => true,
             Scope::Namespace => policy.namespace == namespace,
@@ -161,7 +163,9 @@ pub fn effective<'a>(
         }
     }
     // A port that is UNSET inherits the workload's mode, so it needs no entry.
-    result.ports = ports.filter_map(|(port, mode)| Some((*port, mode.resolved()?))).collect();
+    result.ports = ports
+        .filter_map(|(port, mode)| Some((*port, mode.resolved()?)))
+        .collect();
     result
 }
 
@@ -183,12 +187,10 @@ pub enum Standing {
 ///
 /// Two workload policies with different selectors may overlap on some workloads; only an equal selector shadows wholly.
 #[must_use]
-pub fn standing<'a>(
-    policy: &Policy,
-    all: impl IntoIterator<Item = &'a Policy>,
-    root_namespace: &str,
-) -> Standing {
-    let Some(scope) = policy.scope(root_namespace) else { return Standing::SelectorInRootNamespace };
+pub fn standing<'a>(policy: &Policy, all: impl IntoIterator<Item = &'a Policy>, root_namespace: &str) -> Standing {
+    let Some(scope) = policy.scope(root_namespace) else {
+        return Standing::SelectorInRootNamespace;
+    };
     let prevails = |other: &&Policy| {
         other.namespace == policy.namespace
             && other.name != policy.name
@@ -268,13 +270,19 @@ mod tests {
             ),
             (
                 "the oldest wins a tie",
-                vec![policy("a/z", 5, &web, Strict, &[]), policy("a/y", 9, &web, Disable, &[])],
+                vec![
+                    policy("a/z", 5, &web, Strict, &[]),
+                    policy("a/y", 9, &web, Disable, &[]),
+                ],
                 PortMode::Strict,
                 PortMode::Strict,
             ),
             (
                 "at the same age the name decides",
-                vec![policy("a/z", 5, &web, Strict, &[]), policy("a/y", 5, &web, Disable, &[])],
+                vec![
+                    policy("a/z", 5, &web, Strict, &[]),
+                    policy("a/y", 5, &web, Disable, &[]),
+                ],
                 PortMode::Disable,
                 PortMode::Disable,
             ),
@@ -311,8 +319,14 @@ mod tests {
             policy("a/default", 2, &[], Mode::Unset, &[]),
             policy("b/default", 2, &[], Mode::Disable, &[]),
         ];
-        assert_eq!(effective(&policies, ROOT, "a", &Labels::new()).decided_by, ["a/default", "istio-system/default"]);
-        assert_eq!(effective(&policies, ROOT, "b", &Labels::new()).decided_by, ["b/default"]);
+        assert_eq!(
+            effective(&policies, ROOT, "a", &Labels::new()).decided_by,
+            ["a/default", "istio-system/default"]
+        );
+        assert_eq!(
+            effective(&policies, ROOT, "b", &Labels::new()).decided_by,
+            ["b/default"]
+        );
     }
 
     #[test]

@@ -60,7 +60,11 @@ pub fn declared(app_protocol: Option<&str>, name: Option<&str>, port: u16) -> De
 }
 
 fn by_number(port: u16) -> Declared {
-    if WELL_KNOWN_TCP.contains(&port) { Declared::Tcp } else { Declared::Detect }
+    if WELL_KNOWN_TCP.contains(&port) {
+        Declared::Tcp
+    } else {
+        Declared::Detect
+    }
 }
 
 fn by_word(word: &str) -> Option<Declared> {

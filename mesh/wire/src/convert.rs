@@ -45,7 +45,10 @@ pub enum ConvertError {
 }
 
 fn port(field: &'static str, value: u32) -> Result<u16, ConvertError> {
-    u16::try_from(value).ok().filter(|port| *port != 0).ok_or(ConvertError::Port { field, value })
+    u16::try_from(value)
+        .ok()
+        .filter(|port| *port != 0)
+        .ok_or(ConvertError::Port { field, value })
 }
 
 fn protocol_from(field: &'static str, value: i32) -> Result<Declared, ConvertError> {
@@ -92,9 +95,10 @@ impl TryFrom<&wire::InboundPolicy> for Effective {
     type Error = ConvertError;
 
     fn try_from(message: &wire::InboundPolicy) -> Result<Self, ConvertError> {
-        let ports = message.ports.iter().map(|entry| {
-            Ok((port("ports.port", entry.port)?, mode_from("ports.mode", entry.mode)?))
-        });
+        let ports = message
+            .ports
+            .iter()
+            .map(|entry| Ok((port("ports.port", entry.port)?, mode_from("ports.mode", entry.mode)?)));
         Ok(Self {
             mode: mode_from("mode", message.mode)?,
             ports: ports.collect::<Result<_, ConvertError>>()?,
@@ -108,7 +112,12 @@ impl From<&Effective> for wire::InboundPolicy {
         let ports = effective.ports.iter();
         Self {
             mode: mode_to(effective.mode),
-            ports: ports.map(|(port, mode)| wire::PortPeerMode { port: (*port).into(), mode: mode_to(*mode) }).collect(),
+            ports: ports
+                .map(|(port, mode)| wire::PortPeerMode {
+                    port: (*port).into(),
+                    mode: mode_to(*mode),
+                })
+                .collect(),
             decided_by: effective.decided_by.clone(),
         }
     }
@@ -140,10 +149,18 @@ impl TryFrom<&wire::Workload> for Workload {
         let allow_any = match wire::OutboundMode::try_from(message.outbound_mode) {
             Ok(wire::OutboundMode::AllowAny) => true,
             Ok(wire::OutboundMode::RegistryOnly) => false,
-            Err(_) => return Err(ConvertError::Enumeration { field: "outbound_mode", value: message.outbound_mode }),
+            Err(_) => {
+                return Err(ConvertError::Enumeration {
+                    field: "outbound_mode",
+                    value: message.outbound_mode,
+                });
+            }
         };
         let ports = message.ports.iter().map(|entry| {
-            Ok((port("ports.port", entry.port)?, protocol_from("ports.protocol", entry.protocol)?))
+            Ok((
+                port("ports.port", entry.port)?,
+                protocol_from("ports.protocol", entry.protocol)?,
+            ))
         });
         Ok(Self {
             namespace: message.namespace.clone(),
@@ -160,7 +177,11 @@ impl TryFrom<&wire::Workload> for Workload {
 impl From<&Workload> for wire::Workload {
     fn from(workload: &Workload) -> Self {
         let ports = workload.ports.iter();
-        let mode = if workload.allow_any { wire::OutboundMode::AllowAny } else { wire::OutboundMode::RegistryOnly };
+        let mode = if workload.allow_any {
+            wire::OutboundMode::AllowAny
+        } else {
+            wire::OutboundMode::RegistryOnly
+        };
         Self {
             namespace: workload.namespace.clone(),
             pod: workload.pod.clone(),
@@ -168,7 +189,10 @@ impl From<&Workload> for wire::Workload {
             canonical_name: workload.canonical_name.clone(),
             canonical_revision: workload.canonical_revision.clone(),
             ports: ports
-                .map(|(port, protocol)| wire::WorkloadPort { port: (*port).into(), protocol: protocol_to(*protocol) })
+                .map(|(port, protocol)| wire::WorkloadPort {
+                    port: (*port).into(),
+                    protocol: protocol_to(*protocol),
+                })
                 .collect(),
             outbound_mode: mode.into(),
         }
@@ -195,7 +219,11 @@ impl TryFrom<&wire::TrustBundle> for TrustBundle {
         }
         Ok(Self {
             trust_domain: TrustDomain::new(&message.trust_domain)?,
-            aliases: message.aliases.iter().map(|alias| TrustDomain::new(alias)).collect::<Result<_, _>>()?,
+            aliases: message
+                .aliases
+                .iter()
+                .map(|alias| TrustDomain::new(alias))
+                .collect::<Result<_, _>>()?,
             roots: message.roots.clone(),
         })
     }
@@ -215,8 +243,11 @@ impl TryFrom<&wire::Destination> for Destination {
     type Error = ConvertError;
 
     fn try_from(message: &wire::Destination) -> Result<Self, ConvertError> {
-        let identities: Vec<SpiffeId> =
-            message.identities.iter().map(|id| id.parse()).collect::<Result<_, IdentityError>>()?;
+        let identities: Vec<SpiffeId> = message
+            .identities
+            .iter()
+            .map(|id| id.parse())
+            .collect::<Result<_, IdentityError>>()?;
         let endpoint = |(index, entry): (usize, &wire::Endpoint)| {
             let ip = match entry.address.len() {
                 4 => <[u8; 4]>::try_from(&entry.address[..]).map(IpAddr::from),
@@ -241,7 +272,12 @@ impl TryFrom<&wire::Destination> for Destination {
         let resolution = match wire::Resolution::try_from(message.resolution) {
             Ok(wire::Resolution::Balanced) => Resolution::Balanced,
             Ok(wire::Resolution::OriginalDestination) => Resolution::OriginalDestination,
-            Err(_) => return Err(ConvertError::Enumeration { field: "resolution", value: message.resolution }),
+            Err(_) => {
+                return Err(ConvertError::Enumeration {
+                    field: "resolution",
+                    value: message.resolution,
+                });
+            }
         };
         Ok(Self {
             host: message.host.as_str().into(),
@@ -249,7 +285,12 @@ impl TryFrom<&wire::Destination> for Destination {
             port: port("port", message.port)?,
             protocol: protocol_from("protocol", message.protocol)?,
             resolution,
-            endpoints: message.endpoints.iter().enumerate().map(endpoint).collect::<Result<_, _>>()?,
+            endpoints: message
+                .endpoints
+                .iter()
+                .enumerate()
+                .map(endpoint)
+                .collect::<Result<_, _>>()?,
             identities,
         })
     }
@@ -307,7 +348,10 @@ mod tests {
             port: 9080,
             protocol: Declared::Http,
             resolution: Resolution::Balanced,
-            endpoints: vec![endpoint("10.0.0.1:9080", Some(&identity)), endpoint("[fd00::1]:9080", None)],
+            endpoints: vec![
+                endpoint("10.0.0.1:9080", Some(&identity)),
+                endpoint("[fd00::1]:9080", None),
+            ],
             identities: vec![identity],
         }
     }
@@ -324,7 +368,9 @@ mod tests {
         let damage: [Damage; 6] = [
             ("port", |d| d.port = 0),
             ("protocol", |d| d.protocol = 99),
-            ("address", |d| d.endpoints[0].address = bytes::Bytes::from_static(&[1, 2, 3])),
+            ("address", |d| {
+                d.endpoints[0].address = bytes::Bytes::from_static(&[1, 2, 3])
+            }),
             ("identity index", |d| d.endpoints[0].identity = 7),
             ("mutual TLS without identity", |d| d.endpoints[0].identity = 0),
             ("identity", |d| d.identities[0] = "spiffe://x".into()),
@@ -339,7 +385,14 @@ mod tests {
     #[test]
     fn an_inbound_policy_without_a_mode_is_refused() {
         assert!(Effective::try_from(&wire::InboundPolicy::default()).is_err());
-        let effective = Effective { mode: PortMode::Strict, ports: [(80, PortMode::Disable)].into(), ..Effective::default() };
-        assert_eq!(Effective::try_from(&wire::InboundPolicy::from(&effective)), Ok(effective));
+        let effective = Effective {
+            mode: PortMode::Strict,
+            ports: [(80, PortMode::Disable)].into(),
+            ..Effective::default()
+        };
+        assert_eq!(
+            Effective::try_from(&wire::InboundPolicy::from(&effective)),
+            Ok(effective)
+        );
     }
 }

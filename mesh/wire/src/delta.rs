@@ -123,7 +123,10 @@ impl Stream {
         type_url: &str,
         known: impl IntoIterator<Item = (&'a str, Option<Encoded>)>,
     ) -> Option<DeltaDiscoveryResponse> {
-        let mut response = DeltaDiscoveryResponse { type_url: type_url.to_owned(), ..Default::default() };
+        let mut response = DeltaDiscoveryResponse {
+            type_url: type_url.to_owned(),
+            ..Default::default()
+        };
         for (name, resource) in known {
             let Some(told) = self.told.get_mut(name) else { continue };
             match resource {
@@ -135,7 +138,10 @@ impl Stream {
                     response.resources.push(Resource {
                         name: name.to_owned(),
                         version,
-                        resource: Some(Any { type_url: type_url.to_owned(), value: body.to_vec() }),
+                        resource: Some(Any {
+                            type_url: type_url.to_owned(),
+                            value: body.to_vec(),
+                        }),
                         ..Default::default()
                     });
                 }
@@ -171,17 +177,27 @@ mod tests {
     }
 
     fn version(v: &str) -> Option<Encoded> {
-        Some(Encoded { version: v.into(), body: Bytes::from_static(b"body") })
+        Some(Encoded {
+            version: v.into(),
+            body: Bytes::from_static(b"body"),
+        })
     }
 
     #[test]
     fn tells_each_version_once_and_each_absence_once() {
         let mut stream = Stream::default();
         stream.request(&subscribe(&["a", "b"])).unwrap();
-        let first = stream.respond(TYPE, [("a", version("1")), ("b", None), ("c", version("1"))]).unwrap();
-        assert_eq!((first.resources.len(), &first.removed_resources), (1, &vec!["b".to_owned()]));
+        let first = stream
+            .respond(TYPE, [("a", version("1")), ("b", None), ("c", version("1"))])
+            .unwrap();
+        assert_eq!(
+            (first.resources.len(), &first.removed_resources),
+            (1, &vec!["b".to_owned()])
+        );
         assert_eq!(stream.respond(TYPE, [("a", version("1")), ("b", None)]), None);
-        let second = stream.respond(TYPE, [("a", version("2")), ("b", version("1"))]).unwrap();
+        let second = stream
+            .respond(TYPE, [("a", version("2")), ("b", version("1"))])
+            .unwrap();
         assert_eq!(second.resources.len(), 2);
         assert_ne!(first.nonce, second.nonce);
     }
@@ -192,8 +208,13 @@ mod tests {
         let mut request = subscribe(&["a", "b"]);
         request.initial_resource_versions = [("a".into(), "1".into()), ("b".into(), "1".into())].into();
         stream.request(&request).unwrap();
-        let response = stream.respond(TYPE, [("a", version("1")), ("b", version("2"))]).unwrap();
-        assert_eq!(response.resources.iter().map(|r| r.name.as_str()).collect::<Vec<_>>(), ["b"]);
+        let response = stream
+            .respond(TYPE, [("a", version("1")), ("b", version("2"))])
+            .unwrap();
+        assert_eq!(
+            response.resources.iter().map(|r| r.name.as_str()).collect::<Vec<_>>(),
+            ["b"]
+        );
     }
 
     #[test]
@@ -217,19 +238,31 @@ mod tests {
         let nonce = stream.respond(TYPE, [("a", version("1"))]).unwrap().nonce;
         let answer = |nonce: &str, error: Option<&str>| DeltaDiscoveryRequest {
             response_nonce: nonce.into(),
-            error_detail: error.map(|message| Status { message: message.into(), ..Default::default() }),
+            error_detail: error.map(|message| Status {
+                message: message.into(),
+                ..Default::default()
+            }),
             ..subscribe(&[])
         };
         assert_eq!(stream.request(&answer("0", None)).unwrap().verdict, None);
-        assert_eq!(stream.request(&answer(&nonce, None)).unwrap().verdict, Some(Verdict::Accepted));
-        assert_eq!(stream.request(&answer(&nonce, Some("bad"))).unwrap().verdict, Some(Verdict::Refused("bad".into())));
+        assert_eq!(
+            stream.request(&answer(&nonce, None)).unwrap().verdict,
+            Some(Verdict::Accepted)
+        );
+        assert_eq!(
+            stream.request(&answer(&nonce, Some("bad"))).unwrap().verdict,
+            Some(Verdict::Refused("bad".into()))
+        );
     }
 
     #[test]
     fn subscriptions_are_bounded() {
         let mut stream = Stream::default();
         let names: Vec<String> = (0..=MAX_SUBSCRIPTIONS).map(|i| i.to_string()).collect();
-        let request = DeltaDiscoveryRequest { resource_names_subscribe: names, ..subscribe(&[]) };
+        let request = DeltaDiscoveryRequest {
+            resource_names_subscribe: names,
+            ..subscribe(&[])
+        };
         assert!(stream.request(&request).is_err());
         assert_eq!(stream.names().count(), 0);
     }

@@ -25,7 +25,10 @@ pub fn parse(name: &str) -> Option<Query> {
             let (host, port) = rest.rsplit_once(':')?;
             let valid = !host.is_empty() && host.bytes().all(|b| b.is_ascii_graphic() && !b.is_ascii_uppercase());
             valid.then_some(())?;
-            Some(Query::Host { host: host.into(), port: port.parse().ok()? })
+            Some(Query::Host {
+                host: host.into(),
+                port: port.parse().ok()?,
+            })
         }
         ("addr", rest) => Some(Query::Address(rest.parse().ok()?)),
         _ => None,
@@ -38,11 +41,25 @@ mod tests {
 
     #[test]
     fn names_round_trip() {
-        for text in ["host/reviews:9080", "host/reviews.shop.svc.cluster.local:80", "addr/10.96.0.1:443", "addr/[fd00::1]:80"]
-        {
+        for text in [
+            "host/reviews:9080",
+            "host/reviews.shop.svc.cluster.local:80",
+            "addr/10.96.0.1:443",
+            "addr/[fd00::1]:80",
+        ] {
             assert_eq!(name(&parse(text).unwrap()), text);
         }
-        for text in ["", "host/", "host/:80", "host/a", "host/A:80", "host/a:99999", "addr/x:1", "addr/10.0.0.1", "x/y:1"] {
+        for text in [
+            "",
+            "host/",
+            "host/:80",
+            "host/a",
+            "host/A:80",
+            "host/a:99999",
+            "addr/x:1",
+            "addr/10.0.0.1",
+            "x/y:1",
+        ] {
             assert_eq!(parse(text), None, "{text}");
         }
     }

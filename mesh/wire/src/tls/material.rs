@@ -60,11 +60,16 @@ impl Material {
     ) -> Result<Self, MaterialError> {
         let chain = certificates("tls.crt", tls_crt)?;
         let roots = certificates("ca.crt", ca_crt)?;
-        let key = PrivateKeyDer::from_pem_slice(tls_key)
-            .map_err(|_| MaterialError::Pem { file: "tls.key", reason: "not a PEM private key" })?;
+        let key = PrivateKeyDer::from_pem_slice(tls_key).map_err(|_| MaterialError::Pem {
+            file: "tls.key",
+            reason: "not a PEM private key",
+        })?;
         let certified_key = CertifiedKey::from_der(chain, key, provider).map_err(|error| match error {
             rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => MaterialError::KeyMismatch,
-            _ => MaterialError::Pem { file: "tls.key", reason: "not a key that can sign for this certificate" },
+            _ => MaterialError::Pem {
+                file: "tls.key",
+                reason: "not a key that can sign for this certificate",
+            },
         })?;
 
         let leaf = &certified_key.cert[0];
@@ -76,7 +81,11 @@ impl Material {
         verifier
             .verify_server_cert(leaf, &certified_key.cert[1..], &any_name, &[], now)
             .map_err(|error| MaterialError::Chain(error.to_string()))?;
-        Ok(Self { certified_key: Arc::new(certified_key), identity, roots })
+        Ok(Self {
+            certified_key: Arc::new(certified_key),
+            identity,
+            roots,
+        })
     }
 
     /// The leaf, DER.
@@ -93,12 +102,16 @@ impl Material {
 pub fn root_store(roots: &[CertificateDer<'_>]) -> Result<RootCertStore, MaterialError> {
     let mut store = RootCertStore::empty();
     for root in roots {
-        store
-            .add(root.clone().into_owned())
-            .map_err(|_| MaterialError::Pem { file: "ca.crt", reason: "holds something that is not a CA certificate" })?;
+        store.add(root.clone().into_owned()).map_err(|_| MaterialError::Pem {
+            file: "ca.crt",
+            reason: "holds something that is not a CA certificate",
+        })?;
     }
     if store.is_empty() {
-        return Err(MaterialError::Pem { file: "ca.crt", reason: "holds no certificate" });
+        return Err(MaterialError::Pem {
+            file: "ca.crt",
+            reason: "holds no certificate",
+        });
     }
     Ok(store)
 }
@@ -107,7 +120,13 @@ fn certificates(file: &'static str, pem: &[u8]) -> Result<Vec<CertificateDer<'st
     let parsed: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     match parsed {
         Ok(list) if !list.is_empty() => Ok(list),
-        Ok(_) => Err(MaterialError::Pem { file, reason: "holds no certificate" }),
-        Err(_) => Err(MaterialError::Pem { file, reason: "not readable as PEM certificates" }),
+        Ok(_) => Err(MaterialError::Pem {
+            file,
+            reason: "holds no certificate",
+        }),
+        Err(_) => Err(MaterialError::Pem {
+            file,
+            reason: "not readable as PEM certificates",
+        }),
     }
 }

@@ -3,7 +3,9 @@
 use super::material::{Material, MaterialError, root_store};
 use super::verify::{PeerVerifier, TrustDomains, peer_identity};
 use mesh_core::identity::TrustDomain;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, SanType};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, SanType,
+};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::{ClientConfig, ClientConnection, ServerConfig, ServerConnection};
 use rustls_pki_types::{ServerName, UnixTime};
@@ -26,7 +28,10 @@ fn ca() -> Ca {
 /// Leaf and key, PEM.
 fn leaf(ca: &Ca, uris: &[&str], change: impl FnOnce(&mut CertificateParams)) -> (String, String) {
     let mut params = CertificateParams::default();
-    params.subject_alt_names = uris.iter().map(|uri| SanType::URI((*uri).try_into().unwrap())).collect();
+    params.subject_alt_names = uris
+        .iter()
+        .map(|uri| SanType::URI((*uri).try_into().unwrap()))
+        .collect();
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
     change(&mut params);
     let key = KeyPair::generate().unwrap();
@@ -38,12 +43,23 @@ const DB: &str = "spiffe://cluster.local/ns/shop/sa/db";
 
 fn material(ca: &Ca, uri: &str) -> Material {
     let (crt, key) = leaf(ca, &[uri], |_| {});
-    Material::parse(crt.as_bytes(), key.as_bytes(), ca.pem().as_bytes(), UnixTime::now(), &provider()).unwrap()
+    Material::parse(
+        crt.as_bytes(),
+        key.as_bytes(),
+        ca.pem().as_bytes(),
+        UnixTime::now(),
+        &provider(),
+    )
+    .unwrap()
 }
 
 fn verifier(trusts: &Ca, domain: &str) -> Arc<PeerVerifier> {
     let domains = TrustDomains::new(TrustDomain::new(domain).unwrap(), []);
-    Arc::new(PeerVerifier::new(root_store(&[trusts.der().clone()]).unwrap(), domains, provider()))
+    Arc::new(PeerVerifier::new(
+        root_store(&[trusts.der().clone()]).unwrap(),
+        domains,
+        provider(),
+    ))
 }
 
 /// Shakes hands in memory; the error is the one that a side met first.
@@ -87,8 +103,7 @@ fn handshake(
 fn peers_of_the_mesh_learn_each_others_identity() {
     let ca = ca();
     let believes = verifier(&ca, "cluster.local");
-    let (client, server) =
-        handshake(&material(&ca, WEB), believes.clone(), &material(&ca, DB), believes).unwrap();
+    let (client, server) = handshake(&material(&ca, WEB), believes.clone(), &material(&ca, DB), believes).unwrap();
     assert_eq!(peer_identity(&client).unwrap().to_string(), DB);
     assert_eq!(peer_identity(&server).unwrap().to_string(), WEB);
     assert_eq!(client.protocol_version(), Some(rustls::ProtocolVersion::TLSv1_3));
@@ -126,14 +141,30 @@ fn material_that_does_not_fit_together_is_refused_by_name() {
     assert_eq!(parse(&crt, &key, &ca_pem, now), Ok(()));
     assert_eq!(parse(&crt, &other_key, &ca_pem, now), Err(MaterialError::KeyMismatch));
     for (what, result, expected) in [
-        ("no certificate", parse("", &key, &ca_pem, now), "tls.crt: holds no certificate"),
-        ("no key", parse(&crt, "x", &ca_pem, now), "tls.key: not a PEM private key"),
+        (
+            "no certificate",
+            parse("", &key, &ca_pem, now),
+            "tls.crt: holds no certificate",
+        ),
+        (
+            "no key",
+            parse(&crt, "x", &ca_pem, now),
+            "tls.key: not a PEM private key",
+        ),
         ("no roots", parse(&crt, &key, "", now), "ca.crt: holds no certificate"),
-        ("another CA", parse(&crt, &key, &theirs.pem(), now), "does not verify under ca.crt"),
+        (
+            "another CA",
+            parse(&crt, &key, &theirs.pem(), now),
+            "does not verify under ca.crt",
+        ),
         ("expired", parse(&crt, &key, &ca_pem, later), "expired"),
         ("two URIs", parse(&two, &two_key, &ca_pem, now), "2 URI names"),
         ("no URI", parse(&none, &none_key, &ca_pem, now), "0 URI names"),
-        ("half a file", parse(&crt[..crt.len() / 2], &key, &ca_pem, now), "tls.crt:"),
+        (
+            "half a file",
+            parse(&crt[..crt.len() / 2], &key, &ca_pem, now),
+            "tls.crt:",
+        ),
     ] {
         let error = result.unwrap_err().to_string();
         assert!(error.contains(expected), "{what}: {error}");

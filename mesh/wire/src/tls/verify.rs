@@ -65,7 +65,9 @@ impl TrustDomains {
     /// The mesh's own domain and its aliases.
     #[must_use]
     pub fn new(own: TrustDomain, aliases: impl IntoIterator<Item = TrustDomain>) -> Self {
-        Self { domains: std::iter::once(own).chain(aliases).collect() }
+        Self {
+            domains: std::iter::once(own).chain(aliases).collect(),
+        }
     }
 
     /// Whether it is one of them.
@@ -87,7 +89,11 @@ impl PeerVerifier {
     /// A verifier that believes certificates under `roots` with an identity in one of `domains`.
     #[must_use]
     pub fn new(roots: RootCertStore, domains: TrustDomains, provider: Arc<CryptoProvider>) -> Self {
-        Self { roots, domains, provider }
+        Self {
+            roots,
+            domains,
+            provider,
+        }
     }
 
     fn verify(
@@ -143,7 +149,8 @@ impl ServerCertVerifier for PeerVerifier {
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
         // The name sent is Istio's routing key, not the server's: who it is, its SPIFFE ID says.
-        self.verify(end_entity, intermediates, now, KeyUsage::server_auth()).map(|_| ServerCertVerified::assertion())
+        self.verify(end_entity, intermediates, now, KeyUsage::server_auth())
+            .map(|_| ServerCertVerified::assertion())
     }
 
     fn verify_tls12_signature(
@@ -180,7 +187,8 @@ impl ClientCertVerifier for PeerVerifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, rustls::Error> {
-        self.verify(end_entity, intermediates, now, KeyUsage::client_auth()).map(|_| ClientCertVerified::assertion())
+        self.verify(end_entity, intermediates, now, KeyUsage::client_auth())
+            .map(|_| ClientCertVerified::assertion())
     }
 
     fn verify_tls12_signature(

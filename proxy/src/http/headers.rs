@@ -1,0 +1,223 @@
+//! Headers that a proxy must take away or add (RFC 9110, section 7.6), and those that only the mesh may set.
+
+use http::header::{CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE};
+use http::{Request, Uri};
+
+/// Who called, as Envoy writes it: `By=…;Hash=…;Subject="";URI=…`.
+pub const X_FORWARDED_CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
+/// A request's id, for logs and traces.
+pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// The scheme that the first proxy saw.
+pub const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+
+/// Whether a message asks for, or agrees to, another protocol on its connection.
+#[must_use]
+pub fn is_upgrade(headers: &HeaderMap) -> bool {
+    headers.contains_key(UPGRADE)
+        && headers
+            .get_all(CONNECTION)
+            .iter()
+            .any(|value| tokens(value).any(|token| token.eq_ignore_ascii_case("upgrade")))
+}
+
+/// Takes away what concerns one hop alone, and what the message itself names so. With `upgrade`, what asks for it stays.
+pub fn strip_hop_by_hop(headers: &mut HeaderMap, upgrade: bool) {
+    if headers.contains_key(CONNECTION) {
+        let named: Vec<HeaderName> = headers
+            .get_all(CONNECTION)
+            .iter()
+            .flat_map(tokens)
+            .filter_map(|token| HeaderName::from_bytes(token.as_bytes()).ok())
+            .collect();
+        for name in named {
+            // A message may not have its addressing or framing taken away this way.
+            if name != UPGRADE && name != TE && name != HOST && name != http::header::CONTENT_LENGTH {
+                headers.remove(name);
+            }
+        }
+        headers.remove(CONNECTION);
+    }
+    headers.remove(KEEP_ALIVE);
+    headers.remove(PROXY_CONNECTION);
+    // The framing is each hop's own: hyper writes it anew from the body.
+    headers.remove(TRANSFER_ENCODING);
+    if let Some(te) = headers.get(TE) {
+        // Of TE only this word says something about the message's recipient (trailers are passed on).
+        if tokens(te).any(|token| token.eq_ignore_ascii_case("trailers")) {
+            headers.insert(TE, HeaderValue::from_static("trailers"));
+        } else {
+            headers.remove(TE);
+        }
+    }
+    if upgrade {
+        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    } else {
+        headers.remove(UPGRADE);
+    }
+}
+
+fn tokens(value: &HeaderValue) -> impl Iterator<Item = &str> {
+    value
+        .to_str()
+        .unwrap_or_default()
+        .split(',')
+        .map(str::trim)
+        .filter(|token| !token.is_empty())
+}
+
+/// The host of a request's authority without its port: from an absolute target, else from `Host`.
+#[must_use]
+pub fn host(request_uri: &Uri, headers: &HeaderMap) -> Option<String> {
+    let authority = match request_uri.authority() {
+        Some(authority) => authority.as_str(),
+        None => headers.get(HOST)?.to_str().ok()?,
+    };
+    let authority = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    let host = match authority.strip_prefix('[') {
+        Some(v6) => v6.split_once(']')?.0,
+        None => authority.split_once(':').map_or(authority, |(host, _)| host),
+    };
+    let host = host.strip_suffix('.').unwrap_or(host);
+    (!host.is_empty()).then(|| host.to_ascii_lowercase())
+}
+
+/// Makes a request's target relative, as a server expects it, with its authority in `Host` (RFC 9112, section 3.2).
+pub fn to_origin_form<B>(request: &mut Request<B>) {
+    if request.uri().authority().is_none() {
+        return;
+    }
+    if let Some(host) = request
+        .uri()
+        .authority()
+        .and_then(|authority| HeaderValue::from_str(authority.as_str()).ok())
+    {
+        request.headers_mut().insert(HOST, host);
+    }
+    let mut parts = http::uri::Parts::default();
+    let root = || http::uri::PathAndQuery::from_static("/");
+    parts.path_and_query = Some(request.uri().path_and_query().cloned().unwrap_or_else(root));
+    if let Ok(uri) = Uri::from_parts(parts) {
+        *request.uri_mut() = uri;
+    }
+}
+
+/// A fresh random request id in the form of a version 4 UUID (RFC 9562, section 5.4).
+#[must_use]
+pub fn new_request_id() -> Option<HeaderValue> {
+    let random: u128 = rand::random();
+    let id = (random & !(0xf << 76) & !(0x3 << 62)) | (0x4 << 76) | (0x2 << 62);
+    let hex = format!("{id:032x}");
+    let text = format!(
+        "{}-{}-{}-{}-{}",
+        &hex[..8],
+        &hex[8..12],
+        &hex[12..16],
+        &hex[16..20],
+        &hex[20..]
+    );
+    HeaderValue::from_str(&text).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(entries: &[(&'static str, &'static str)]) -> HeaderMap {
+        let entry = |(name, value): &(&'static str, &'static str)| {
+            (HeaderName::from_static(name), HeaderValue::from_static(value))
+        };
+        entries.iter().map(entry).collect()
+    }
+
+    #[test]
+    fn what_concerns_one_hop_ends_here() {
+        for (before, upgrade, after) in [
+            (
+                &[("host", "a"), ("accept", "x")][..],
+                false,
+                &[("host", "a"), ("accept", "x")][..],
+            ),
+            (
+                &[("connection", "close, x-own"), ("x-own", "1"), ("x-other", "2")],
+                false,
+                &[("x-other", "2")],
+            ),
+            (
+                &[
+                    ("keep-alive", "1"),
+                    ("proxy-connection", "x"),
+                    ("transfer-encoding", "chunked"),
+                ],
+                false,
+                &[],
+            ),
+            (
+                &[("te", "gzip, trailers"), ("connection", "te")],
+                false,
+                &[("te", "trailers")],
+            ),
+            (&[("te", "gzip")], false, &[]),
+            (
+                &[("connection", "host, content-length"), ("host", "a")],
+                false,
+                &[("host", "a")],
+            ),
+            (
+                &[("connection", "Upgrade"), ("upgrade", "websocket")],
+                true,
+                &[("upgrade", "websocket"), ("connection", "upgrade")],
+            ),
+            (&[("upgrade", "h2c")], false, &[]),
+        ] {
+            let mut headers = map(before);
+            assert_eq!(is_upgrade(&headers), upgrade, "{before:?}");
+            strip_hop_by_hop(&mut headers, upgrade);
+            assert_eq!(headers, map(after), "{before:?}");
+        }
+    }
+
+    #[test]
+    fn the_host_of_every_form_of_target() {
+        for (uri, header, expected) in [
+            ("/", Some("reviews"), Some("reviews")),
+            ("/", Some("Reviews.Shop:9080"), Some("reviews.shop")),
+            ("/", Some("reviews."), Some("reviews")),
+            ("/", Some("[fd00::1]:80"), Some("fd00::1")),
+            ("/", Some("10.0.0.1:80"), Some("10.0.0.1")),
+            ("http://ratings:9080/x", Some("reviews"), Some("ratings")),
+            ("/", None, None),
+            ("/", Some(""), None),
+        ] {
+            let headers = header.map(|value| map(&[("host", value)])).unwrap_or_default();
+            assert_eq!(
+                host(&uri.parse().unwrap(), &headers).as_deref(),
+                expected,
+                "{uri} {header:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn absolute_targets_become_relative() {
+        let mut request = Request::get("http://ratings:9080/x?y")
+            .header(HOST, "other")
+            .body(())
+            .unwrap();
+        to_origin_form(&mut request);
+        assert_eq!(
+            (request.uri().to_string().as_str(), &request.headers()[HOST]),
+            ("/x?y", &"ratings:9080".parse().unwrap())
+        );
+    }
+
+    #[test]
+    fn request_ids_are_version_4_uuids() {
+        let id = new_request_id().unwrap();
+        let id = id.to_str().unwrap();
+        assert_eq!((id.len(), &id[14..15]), (36, "4"));
+        assert!(matches!(&id[19..20], "8" | "9" | "a" | "b"));
+    }
+}

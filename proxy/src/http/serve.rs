@@ -1,0 +1,45 @@
+//! A client's HTTP/1.x connection, served until it ends or the proxy drains.
+
+use super::body::ResponseBody;
+use super::exchange::MOST_HEAD_BYTES;
+use crate::admin::Phase;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::convert::Infallible;
+use std::pin::pin;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
+
+/// How long a client may take for the next request's head, the wait for its first byte included (Envoy's idle timeout).
+const NEXT_REQUEST: Duration = Duration::from_secs(3600);
+
+/// Serves a connection. While draining, the request under way is the last: its response says `Connection: close`.
+pub async fn serve<S, F, R>(stream: S, mut phase: watch::Receiver<Phase>, handle: F) -> hyper::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    F: Fn(Request<Incoming>) -> R,
+    R: Future<Output = Response<ResponseBody>>,
+{
+    let service = service_fn(|request| {
+        let response = handle(request);
+        async move { Ok::<_, Infallible>(response.await) }
+    });
+    let connection = http1::Builder::new()
+        .half_close(true)
+        .max_buf_size(MOST_HEAD_BYTES)
+        .timer(TokioTimer::new())
+        .header_read_timeout(NEXT_REQUEST)
+        .auto_date_header(false)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    let mut connection = pin!(connection);
+    tokio::select! {
+        result = connection.as_mut() => return result,
+        _ = phase.wait_for(|phase| *phase != Phase::Serving) => connection.as_mut().graceful_shutdown(),
+    }
+    connection.await
+}

@@ -1,0 +1,173 @@
+//! A connection to the pod: what PeerAuthentication says of the port that was dialled decides whether it is taken in the
+//! clear, under mutual TLS, or not at all.
+
+use super::{http, tcp, tls};
+use crate::net::first_bytes::{self, Spoken};
+use crate::net::listen::Accepted;
+use crate::net::original;
+use crate::net::stream::{Rewound, Stream};
+use crate::refusals::Reason;
+use crate::worker::Worker;
+use bytes::Bytes;
+use mesh_core::peer_authentication::PortMode;
+use mesh_core::protocol::Declared;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// How long a client may be silent, on a port that may be plaintext, before the application is asked whether it speaks first.
+const SILENCE: Duration = Duration::from_millis(100);
+
+/// How long a client may take to begin its handshake where nothing else is taken.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// One connection's facts.
+#[derive(Debug, Clone)]
+pub struct Facts {
+    /// Who connected.
+    pub peer: SocketAddr,
+    /// The pod's address and port that was dialled.
+    pub address: SocketAddr,
+    /// What Services declare of the port.
+    pub declared: Declared,
+    /// The mode in force on the port.
+    pub mode: PortMode,
+}
+
+/// Carries a connection to its end. What follows a decision is boxed, so that a connection holds the state of the path that it
+/// took and not of the largest there is.
+pub async fn carry(worker: Arc<Worker>, accepted: Accepted) {
+    let Accepted { socket, peer, slot, .. } = accepted;
+    let Ok(client) = TcpStream::from_std(socket) else {
+        return;
+    };
+    let _slot = slot;
+    let _ = client.set_nodelay(true);
+    let address = client
+        .local_addr()
+        .and_then(|local| original::destination(&client, local));
+    let address = match address {
+        Ok(address) if !worker.own_ports.contains(&address.port()) => address,
+        Ok(_) | Err(_) => return worker.refuse(Reason::NotCaptured, peer, None, "dialled the inbound port itself"),
+    };
+    let Some(policy) = worker.mesh.inbound_policy() else {
+        return worker.refuse(
+            Reason::NoPolicy,
+            peer,
+            Some(address),
+            "nothing was received from the operator yet",
+        );
+    };
+    let workload = worker.mesh.workload();
+    let declared = workload.ports.get(&address.port()).copied();
+    let declared = declared.unwrap_or_else(|| mesh_core::protocol::declared(None, None, address.port()));
+    let facts = Facts {
+        peer,
+        address,
+        declared,
+        mode: policy.on_port(address.port()),
+    };
+    match facts.mode {
+        PortMode::Disable => Box::pin(plaintext(worker, client, facts)).await,
+        PortMode::Permissive => Box::pin(permissive(worker, client, facts)).await,
+        PortMode::Strict => Box::pin(strict(worker, client, facts, &policy.decided_by)).await,
+    }
+}
+
+/// Mutual TLS or nothing.
+async fn strict(worker: Arc<Worker>, mut client: TcpStream, facts: Facts, decided_by: &[String]) {
+    let read = tokio::time::timeout(HANDSHAKE_TIMEOUT, first_bytes::read(&mut client)).await;
+    match read {
+        Ok(Ok((Spoken::Tls, ahead))) => Box::pin(tls::accept(worker, client, ahead, facts)).await,
+        Ok(Ok((_, ahead))) if ahead.is_empty() => {}
+        Ok(Ok(_)) | Err(_) => {
+            let by = decided_by.join(", ");
+            let detail = format!("plaintext where PeerAuthentication {by} says STRICT");
+            worker.refuse(Reason::Plaintext, facts.peer, Some(facts.address), detail);
+            reset(client);
+        }
+        Ok(Err(_)) => {}
+    }
+}
+
+/// Either: mutual TLS of the mesh is terminated, everything else is the application's.
+async fn permissive(worker: Arc<Worker>, mut client: TcpStream, facts: Facts) {
+    match tokio::time::timeout(SILENCE, first_bytes::read(&mut client)).await {
+        Ok(Ok((Spoken::Tls, ahead))) => Box::pin(tls::accept(worker, client, ahead, facts)).await,
+        Ok(Ok((spoken, ahead))) => Box::pin(to_application(worker, client, spoken, ahead, facts)).await,
+        Ok(Err(_)) => {}
+        Err(_) => Box::pin(silent(worker, client, facts)).await,
+    }
+}
+
+/// In the clear.
+async fn plaintext(worker: Arc<Worker>, mut client: TcpStream, facts: Facts) {
+    match facts.declared {
+        Declared::Http => to_application(worker, client, Spoken::Http1, Bytes::new(), facts).await,
+        Declared::Http2 | Declared::Tcp | Declared::Udp => {
+            to_application(worker, client, Spoken::Opaque, Bytes::new(), facts).await;
+        }
+        Declared::Detect => match tokio::time::timeout(SILENCE, first_bytes::read(&mut client)).await {
+            Ok(Ok((spoken, ahead))) => Box::pin(to_application(worker, client, spoken, ahead, facts)).await,
+            Ok(Err(_)) => {}
+            Err(_) => Box::pin(silent(worker, client, facts)).await,
+        },
+    }
+}
+
+/// Bytes in the clear, to the application as what they are, or as what the port was declared to speak.
+pub(super) async fn to_application(worker: Arc<Worker>, client: TcpStream, spoken: Spoken, ahead: Bytes, facts: Facts) {
+    let http = match facts.declared {
+        Declared::Http | Declared::Detect => spoken == Spoken::Http1,
+        Declared::Http2 | Declared::Tcp | Declared::Udp => false,
+    };
+    let client = if ahead.is_empty() {
+        Stream::Plain(client)
+    } else {
+        Stream::Rewound(Rewound::new(ahead, client))
+    };
+    worker.metrics.connections.with_label_values(&["inbound", "none"]).inc();
+    if http {
+        http::serve(worker, client, facts, None).await;
+    } else {
+        tcp::relay(&worker, client, &facts).await;
+    }
+}
+
+/// The client has said nothing. The application is connected to: if it speaks first, that is a plaintext connection of a
+/// protocol whose server speaks first; until then the client may still begin with anything.
+async fn silent(worker: Arc<Worker>, mut client: TcpStream, facts: Facts) {
+    let Some(mut application) = tcp::open(&worker, &facts).await else {
+        return;
+    };
+    let mut greeting = [0; 1024];
+    tokio::select! {
+        read = first_bytes::read(&mut client) => {
+            drop(application);
+            let Ok((spoken, ahead)) = read else { return };
+            if spoken == Spoken::Tls && facts.mode != PortMode::Disable {
+                tls::accept(worker, client, ahead, facts).await;
+            } else {
+                to_application(worker, client, spoken, ahead, facts).await;
+            }
+        }
+        read = application.read(&mut greeting) => {
+            let Ok(n) = read else { return };
+            worker.metrics.connections.with_label_values(&["inbound", "none"]).inc();
+            if client.write_all(&greeting[..n]).await.is_ok() {
+                let mut client = Stream::Plain(client);
+                if n == 0 {
+                    let _ = client.shutdown().await;
+                }
+                tcp::join(&mut client, &mut application).await;
+            }
+        }
+    }
+}
+
+/// Closes so that the client sees a reset rather than an orderly end: it was refused, not answered.
+pub(super) fn reset(client: TcpStream) {
+    let _ = socket2::SockRef::from(&client).set_linger(Some(Duration::ZERO));
+}

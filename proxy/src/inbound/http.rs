@@ -1,0 +1,156 @@
+//! HTTP/1.x requests to the application, with who called in `x-forwarded-client-cert`.
+
+use super::connection::Facts;
+use super::tls::Peer;
+use crate::http::body::{RequestBody, ResponseBody};
+use crate::http::pool::{Connection, Key};
+use crate::http::{exchange, headers, serve};
+use crate::net::dial;
+use crate::net::stream::Stream;
+use crate::refusals::Reason;
+use crate::worker::Worker;
+use http::header::HeaderValue;
+use http::{Request, Response, StatusCode};
+use hyper::body::Incoming;
+use std::fmt::Write;
+use std::sync::Arc;
+
+/// Istio retries an inbound request where the application closed the connection before it read the request.
+const ATTEMPTS: usize = 2;
+
+struct Context {
+    worker: Arc<Worker>,
+    facts: Facts,
+    /// What `x-forwarded-client-cert` says of the client; made once per connection.
+    client_cert: Option<HeaderValue>,
+}
+
+/// Serves a client's connection.
+pub async fn serve(worker: Arc<Worker>, client: Stream, facts: Facts, peer: Option<Peer>) {
+    let phase = worker.phase.clone();
+    let client_cert = peer.as_ref().and_then(|peer| client_cert(&worker, peer));
+    let context = Arc::new(Context {
+        worker,
+        facts,
+        client_cert,
+    });
+    let ended = serve::serve(client, phase, |request| handle(context.clone(), request)).await;
+    if let Err(error) = ended {
+        tracing::debug!(%error, peer = %context.facts.peer, "a client's connection ended early");
+    }
+}
+
+async fn handle(context: Arc<Context>, request: Request<Incoming>) -> Response<ResponseBody> {
+    let (mut request, on_upgrade) = exchange::take(request);
+    let map = request.headers_mut();
+    match &context.client_cert {
+        // Istio's APPEND_FORWARD: a caller of the mesh may say for whom it calls.
+        Some(own) => {
+            let value = match map
+                .get(headers::X_FORWARDED_CLIENT_CERT)
+                .and_then(|before| joined(before, own))
+            {
+                Some(joined) => joined,
+                None => own.clone(),
+            };
+            map.insert(headers::X_FORWARDED_CLIENT_CERT, value);
+        }
+        // Without mutual TLS nobody may claim to be somebody.
+        None => {
+            map.remove(headers::X_FORWARDED_CLIENT_CERT);
+        }
+    }
+    if !map.contains_key(headers::X_REQUEST_ID)
+        && let Some(id) = headers::new_request_id()
+    {
+        map.insert(headers::X_REQUEST_ID, id);
+    }
+    if !map.contains_key(headers::X_FORWARDED_PROTO) {
+        map.insert(headers::X_FORWARDED_PROTO, HeaderValue::from_static("http"));
+    }
+    let response = to_application(&context, request).await;
+    let class = match response.status().as_u16() {
+        100..=199 => "1xx",
+        200..=299 => "2xx",
+        300..=399 => "3xx",
+        400..=499 => "4xx",
+        _ => "5xx",
+    };
+    context
+        .worker
+        .metrics
+        .requests
+        .with_label_values(&["inbound", class])
+        .inc();
+    exchange::give(response, on_upgrade)
+}
+
+async fn to_application(context: &Context, mut request: Request<RequestBody>) -> Response<ResponseBody> {
+    let Context { worker, facts, .. } = context;
+    let refuse = |detail: String| worker.refuse(Reason::Unreachable, facts.peer, Some(facts.address), detail);
+    let key = Key {
+        address: facts.address,
+        mutual_tls: false,
+    };
+    for attempt in 0..ATTEMPTS {
+        let mut lease = worker.application.lease(key, |_| attempt == 0);
+        let connection = match lease.connection.take() {
+            Some(connection) => connection,
+            None => match open(facts).await {
+                Ok(connection) => connection,
+                Err(error) => {
+                    refuse(format!("the application: {error}"));
+                    break;
+                }
+            },
+        };
+        match exchange::send(lease, connection, request).await {
+            Ok(response) => return response,
+            Err(exchange::Failed { again: Some(again), .. }) => {
+                worker.metrics.retries.inc();
+                request = again;
+            }
+            Err(exchange::Failed { error, again: None }) => {
+                refuse(format!("the application: {error}"));
+                break;
+            }
+        }
+    }
+    exchange::own(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "upstream connect error or disconnect/reset before headers",
+    )
+}
+
+async fn open(facts: &Facts) -> std::io::Result<Connection> {
+    let stream = dial::application(facts.address).await?;
+    exchange::open(Stream::Plain(stream), None, 0)
+        .await
+        .map_err(std::io::Error::other)
+}
+
+/// `By=<own identity>;Hash=<SHA-256 of the client's leaf>;Subject="";URI=<client's identity>`, as Envoy writes it.
+fn client_cert(worker: &Worker, peer: &Peer) -> Option<HeaderValue> {
+    let tls = worker.identity.tls()?;
+    let digest = sha256(&peer.certificate);
+    let mut hash = String::with_capacity(64);
+    for byte in digest.as_ref() {
+        write!(hash, "{byte:02x}").ok()?;
+    }
+    let value = format!(
+        "By={};Hash={hash};Subject=\"\";URI={}",
+        tls.material.identity, peer.identity
+    );
+    HeaderValue::try_from(value).ok()
+}
+
+fn sha256(bytes: &[u8]) -> impl AsRef<[u8]> {
+    aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes)
+}
+
+fn joined(before: &HeaderValue, own: &HeaderValue) -> Option<HeaderValue> {
+    let mut both = before.as_bytes().to_vec();
+    both.push(b',');
+    both.extend_from_slice(own.as_bytes());
+    HeaderValue::from_bytes(&both).ok()
+}

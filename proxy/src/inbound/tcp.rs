@@ -1,0 +1,35 @@
+//! Opaque bytes to the application.
+
+use super::connection::Facts;
+use crate::net::stream::Stream;
+use crate::net::{dial, relay};
+use crate::refusals::Reason;
+use crate::worker::Worker;
+
+/// Connects to the application and relays until both ends have closed.
+pub async fn relay(worker: &Worker, mut client: Stream, facts: &Facts) {
+    if let Some(mut application) = open(worker, facts).await {
+        join(&mut client, &mut application).await;
+    }
+}
+
+/// Relays until both ends have closed. How it ends is theirs to know.
+pub async fn join(client: &mut Stream, application: &mut Stream) {
+    relay::both_ways(client, application).await.1.ok();
+}
+
+/// Connects to the application; where that fails the refusal is noted.
+pub async fn open(worker: &Worker, facts: &Facts) -> Option<Stream> {
+    match dial::application(facts.address).await {
+        Ok(stream) => Some(Stream::Plain(stream)),
+        Err(error) => {
+            worker.refuse(
+                Reason::Unreachable,
+                facts.peer,
+                Some(facts.address),
+                format!("the application: {error}"),
+            );
+            None
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! The handshake with a client, begun from the bytes that were already read: its ClientHello says what it offers, and that
+//! chooses between terminating mutual TLS and passing TLS that is the application's own.
+
+use super::connection::{Facts, reset, to_application};
+use super::{http, tcp};
+use crate::identity::configs::is_mesh;
+use crate::net::first_bytes::Spoken;
+use crate::net::stream::Stream;
+use crate::refusals::Reason;
+use crate::worker::Worker;
+use bytes::{Bytes, BytesMut};
+use mesh_core::identity::SpiffeId;
+use mesh_core::peer_authentication::PortMode;
+use mesh_core::protocol::Declared;
+use mesh_wire::tls::verify::peer_identity;
+use rustls::server::{Accepted, Acceptor};
+use rustls_pki_types::CertificateDer;
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+use tokio_rustls::StartHandshake;
+
+/// How long a handshake may take.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The most that a ClientHello may hold. Post-quantum key shares make them 2 KiB; a ticket adds a chain.
+const MOST_HELLO_BYTES: usize = 64 * 1024;
+
+/// Who is on the other side.
+#[derive(Debug, Clone)]
+pub struct Peer {
+    /// Its identity.
+    pub identity: SpiffeId,
+    /// Its leaf.
+    pub certificate: CertificateDer<'static>,
+}
+
+/// A ClientHello, and the bytes that it came in.
+enum Hello {
+    Read {
+        accepted: Box<Accepted>,
+        bytes: Bytes,
+    },
+    /// Not TLS after all.
+    Not {
+        bytes: Bytes,
+        error: String,
+    },
+}
+
+/// Accepts a connection that begins like TLS.
+pub async fn accept(worker: Arc<Worker>, mut client: TcpStream, ahead: Bytes, facts: Facts) {
+    let refuse = |reason: Reason, detail: String| {
+        worker.metrics.handshakes_failed.with_label_values(&["inbound"]).inc();
+        worker.refuse(reason, facts.peer, Some(facts.address), detail);
+    };
+    let hello = match tokio::time::timeout(HANDSHAKE_TIMEOUT, read_hello(&mut client, ahead)).await {
+        Ok(Ok(hello)) => hello,
+        Ok(Err(error)) => return refuse(Reason::ClientHandshake, format!("reading the ClientHello: {error}")),
+        Err(_) => return refuse(Reason::ClientHandshake, "no whole ClientHello in time".into()),
+    };
+    let (accepted, bytes) = match hello {
+        Hello::Read { accepted, bytes } => (accepted, bytes),
+        Hello::Not { bytes, .. } if facts.mode == PortMode::Permissive => {
+            return to_application(worker, client, Spoken::Opaque, bytes, facts).await;
+        }
+        Hello::Not { error, .. } => {
+            refuse(Reason::ClientHandshake, error);
+            return reset(client);
+        }
+    };
+    let offered = accepted.client_hello();
+    let mesh = offered.alpn().is_some_and(is_mesh);
+    if !mesh && facts.mode == PortMode::Permissive {
+        drop(accepted);
+        return to_application(worker, client, Spoken::Tls, bytes, facts).await;
+    }
+    let http = offers_http1(&accepted) && matches!(facts.declared, Declared::Http | Declared::Detect);
+    let Some(tls) = worker.identity.tls() else {
+        return refuse(Reason::NoCertificate, "no certificate is loaded".into());
+    };
+    let config = if http {
+        tls.server_http.clone()
+    } else {
+        tls.server_opaque.clone()
+    };
+    let handshake = StartHandshake::from_parts(*accepted, client).into_stream(config);
+    // Boxed, so that the handshake's state does not stay with the connection for its life.
+    let stream = match tokio::time::timeout(HANDSHAKE_TIMEOUT, Box::pin(handshake)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return refuse(Reason::ClientHandshake, format!("handshake failed: {error}")),
+        Err(_) => return refuse(Reason::ClientHandshake, "handshake not finished in time".into()),
+    };
+    let peer = match peer(stream.get_ref().1) {
+        Ok(peer) => peer,
+        Err(error) => return refuse(Reason::ClientHandshake, error),
+    };
+    worker
+        .metrics
+        .connections
+        .with_label_values(&["inbound", "mutual_tls"])
+        .inc();
+    let stream = Stream::Server(Box::new(stream));
+    if http {
+        http::serve(worker, stream, facts, Some(peer)).await;
+    } else {
+        tcp::relay(&worker, stream, &facts).await;
+    }
+}
+
+fn offers_http1(accepted: &Accepted) -> bool {
+    accepted
+        .client_hello()
+        .alpn()
+        .is_some_and(|mut offered| offered.any(|protocol| protocol == b"http/1.1"))
+}
+
+async fn read_hello(client: &mut TcpStream, ahead: Bytes) -> io::Result<Hello> {
+    let mut acceptor = Acceptor::default();
+    let mut bytes = BytesMut::from(ahead);
+    let mut fed = 0;
+    loop {
+        while fed < bytes.len() {
+            fed += acceptor.read_tls(&mut &bytes[fed..])?;
+            match acceptor.accept() {
+                Ok(Some(accepted)) => {
+                    return Ok(Hello::Read {
+                        accepted: Box::new(accepted),
+                        bytes: bytes.freeze(),
+                    });
+                }
+                Ok(None) => {}
+                Err((error, _alert)) => {
+                    return Ok(Hello::Not {
+                        bytes: bytes.freeze(),
+                        error: error.to_string(),
+                    });
+                }
+            }
+        }
+        if bytes.len() >= MOST_HELLO_BYTES {
+            let error = format!("a ClientHello of more than {MOST_HELLO_BYTES} bytes");
+            return Ok(Hello::Not {
+                bytes: bytes.freeze(),
+                error,
+            });
+        }
+        if client.read_buf(&mut bytes).await? == 0 {
+            return Ok(Hello::Not {
+                bytes: bytes.freeze(),
+                error: "the client closed before its ClientHello".into(),
+            });
+        }
+    }
+}
+
+/// Who the finished handshake says the client is. A resumed session brings back the chain of the first one unverified, so
+/// its time is looked at again here.
+fn peer(connection: &rustls::ServerConnection) -> Result<Peer, String> {
+    let identity = peer_identity(connection).map_err(|error| error.to_string())?;
+    let leaf = connection
+        .peer_certificates()
+        .and_then(|chain| chain.first())
+        .ok_or("no certificate")?;
+    let ended = crate::identity::configs::not_after(leaf).is_none_or(|not_after| not_after < SystemTime::now());
+    if ended {
+        return Err(format!("the certificate of {identity} has expired"));
+    }
+    Ok(Peer {
+        identity,
+        certificate: leaf.clone().into_owned(),
+    })
+}

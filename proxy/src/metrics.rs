@@ -1,0 +1,81 @@
+//! The proxy's own metrics, in a registry of its own, without a label whose values come from the network.
+
+use prometheus::{Gauge, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+
+/// Handles to every metric; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    /// Connections carried, by `direction` (inbound, outbound) and `security` (mutual_tls, none).
+    pub connections: IntCounterVec,
+    /// Connections refused, by `reason`.
+    pub refused: IntCounterVec,
+    /// HTTP requests carried, by `direction` and class of the status (2xx …).
+    pub requests: IntCounterVec,
+    /// Requests that were tried again on another connection or endpoint.
+    pub retries: IntCounter,
+    /// Handshakes that failed, by `direction`.
+    pub handshakes_failed: IntCounterVec,
+    /// Certificates put in force.
+    pub certificates_loaded: IntCounter,
+    /// Certificates or trust bundles refused.
+    pub certificates_refused: IntCounter,
+    /// When the certificate in use ends, in seconds since the epoch.
+    pub certificate_expiry: Gauge,
+    /// Connections open now.
+    pub open: IntGauge,
+}
+
+impl Metrics {
+    /// Makes and registers all of them.
+    ///
+    /// # Errors
+    /// That of the registry, for a name that is taken.
+    pub fn new(registry: &Registry) -> prometheus::Result<Self> {
+        let counters = |name: &str, help: &str, labels: &[&str]| -> prometheus::Result<IntCounterVec> {
+            let metric = IntCounterVec::new(Opts::new(name, help), labels)?;
+            registry.register(Box::new(metric.clone()))?;
+            Ok(metric)
+        };
+        let counter = |name: &str, help: &str| -> prometheus::Result<IntCounter> {
+            let metric = IntCounter::new(name, help)?;
+            registry.register(Box::new(metric.clone()))?;
+            Ok(metric)
+        };
+        let metrics = Self {
+            connections: counters(
+                "pinnace_proxy_connections_total",
+                "Connections carried.",
+                &["direction", "security"],
+            )?,
+            refused: counters(
+                "pinnace_proxy_connections_refused_total",
+                "Connections refused.",
+                &["reason"],
+            )?,
+            requests: counters(
+                "pinnace_proxy_requests_total",
+                "HTTP requests carried.",
+                &["direction", "class"],
+            )?,
+            retries: counter("pinnace_proxy_retries_total", "Requests tried again.")?,
+            handshakes_failed: counters(
+                "pinnace_proxy_handshakes_failed_total",
+                "TLS handshakes that failed.",
+                &["direction"],
+            )?,
+            certificates_loaded: counter("pinnace_proxy_certificates_loaded_total", "Certificates put in force.")?,
+            certificates_refused: counter(
+                "pinnace_proxy_certificates_refused_total",
+                "Certificates or trust bundles refused; the loaded ones stayed in force.",
+            )?,
+            certificate_expiry: Gauge::new(
+                "pinnace_proxy_certificate_expiry_timestamp_seconds",
+                "When the certificate in use ends, in seconds since the epoch.",
+            )?,
+            open: IntGauge::new("pinnace_proxy_connections_open", "Connections open now.")?,
+        };
+        registry.register(Box::new(metrics.certificate_expiry.clone()))?;
+        registry.register(Box::new(metrics.open.clone()))?;
+        Ok(metrics)
+    }
+}

@@ -1,0 +1,119 @@
+//! What a connection speaks, told from the first bytes of its client.
+
+use bytes::{Bytes, BytesMut};
+use std::io;
+use tokio::io::{AsyncRead, AsyncReadExt};
+
+/// What the first bytes are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Spoken {
+    /// A TLS record that begins a handshake.
+    Tls,
+    /// An HTTP/1.x request.
+    Http1,
+    /// Anything else, HTTP/2 with prior knowledge included.
+    Opaque,
+}
+
+/// The methods by which HTTP/1.x is told from other protocols: those of the IANA registry that are in use. `CONNECT` is not
+/// among them: what follows it is a tunnel, and passes as opaque bytes.
+const METHODS: [&str; 21] = [
+    "GET",
+    "HEAD",
+    "POST",
+    "PUT",
+    "DELETE",
+    "OPTIONS",
+    "TRACE",
+    "PATCH",
+    "PROPFIND",
+    "PROPPATCH",
+    "MKCOL",
+    "COPY",
+    "MOVE",
+    "LOCK",
+    "UNLOCK",
+    "REPORT",
+    "SEARCH",
+    "MERGE",
+    "NOTIFY",
+    "SUBSCRIBE",
+    "UNSUBSCRIBE",
+];
+
+/// How much may be read ahead before the protocol is clear: the longest method, a space and the first byte of a target.
+pub const MOST_READ_AHEAD: usize = 16;
+
+/// Tells the protocol, or `None` while the bytes can still become several.
+#[must_use]
+pub fn tell(bytes: &[u8]) -> Option<Spoken> {
+    match bytes {
+        [] => None,
+        [0x16] => None,
+        // ContentType handshake, legacy version 3.x (RFC 8446, section 5.1).
+        [0x16, 0x03, ..] => Some(Spoken::Tls),
+        _ => {
+            let mut possible = false;
+            for method in METHODS {
+                let method = method.as_bytes();
+                if let Some(rest) = bytes.strip_prefix(method) {
+                    match rest {
+                        [] => possible = true,
+                        [b' ', ..] => return Some(Spoken::Http1),
+                        _ => {}
+                    }
+                } else if method.starts_with(bytes) {
+                    possible = true;
+                }
+            }
+            if possible { None } else { Some(Spoken::Opaque) }
+        }
+    }
+}
+
+/// Reads until the protocol is clear. A connection that ends before is opaque, with what it sent.
+///
+/// # Errors
+/// That of the read.
+pub async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<(Spoken, Bytes)> {
+    let mut ahead = BytesMut::with_capacity(1024);
+    loop {
+        let n = stream.read_buf(&mut ahead).await?;
+        match tell(&ahead) {
+            Some(spoken) => return Ok((spoken, ahead.freeze())),
+            None if n == 0 => return Ok((Spoken::Opaque, ahead.freeze())),
+            None => debug_assert!(ahead.len() <= MOST_READ_AHEAD),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tells_protocols_by_their_first_bytes() {
+        for (bytes, expected) in [
+            (&b""[..], None),
+            (b"G", None),
+            (b"GET", None),
+            (b"GET ", Some(Spoken::Http1)),
+            (b"GET / HTTP/1.1\r\n", Some(Spoken::Http1)),
+            (b"POST /x HTTP/1.0\r\n", Some(Spoken::Http1)),
+            (b"PROPFIND /", Some(Spoken::Http1)),
+            (b"UNSUBSCRIBE", None),
+            (b"GETX", Some(Spoken::Opaque)),
+            (b"get / HTTP/1.1", Some(Spoken::Opaque)),
+            (b"PRI * HTTP/2.0\r\n", Some(Spoken::Opaque)),
+            (b"CONNECT a:1 HTTP/1.1", Some(Spoken::Opaque)),
+            (b"*1\r\n$4\r\nPING", Some(Spoken::Opaque)),
+            (b"PING\r\n", Some(Spoken::Opaque)),
+            (b"\x16", None),
+            (b"\x16\x03\x01", Some(Spoken::Tls)),
+            (b"\x16\x04", Some(Spoken::Opaque)),
+            (b"\x00", Some(Spoken::Opaque)),
+        ] {
+            assert_eq!(tell(bytes), expected, "{:?}", String::from_utf8_lossy(bytes));
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! HTTP/1.x requests of the application: routed by Host and port as seen from the client's namespace, whatever address was
+//! dialled, and only then by that address.
+
+use super::connect::{Carries, ConnectError, connect};
+use super::connection::{Dialled, Facts};
+use super::endpoint;
+use crate::discovery::{Answer, Lookup};
+use crate::http::body::{RequestBody, ResponseBody};
+use crate::http::pool::{Connection, Lease};
+use crate::http::{exchange, headers, serve};
+use crate::net::stream::Stream;
+use crate::refusals::Reason;
+use crate::worker::Worker;
+use http::header::HeaderValue;
+use http::{Request, Response, StatusCode};
+use hyper::body::Incoming;
+use mesh_core::destination::{Destination, Endpoint, Resolution};
+use mesh_core::identity::SpiffeId;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// Istio's default: two retries, on failures before the request was sent and on connections that were closing.
+const ATTEMPTS: usize = 3;
+
+/// Serves the application's connection.
+pub async fn serve(worker: Arc<Worker>, client: Stream, facts: Facts) {
+    let phase = worker.phase.clone();
+    let facts = Arc::new(facts);
+    let ended = serve::serve(client, phase, |request| handle(worker.clone(), facts.clone(), request)).await;
+    if let Err(error) = ended {
+        tracing::debug!(%error, peer = %facts.peer, "the application's connection ended early");
+    }
+}
+
+/// Where a request goes.
+enum Route {
+    /// To one of a destination's endpoints.
+    Destination(Arc<Destination>),
+    /// As it was dialled.
+    AsDialled,
+    /// Nowhere.
+    Refused(StatusCode, Reason, &'static str),
+}
+
+async fn handle(worker: Arc<Worker>, facts: Arc<Facts>, request: Request<Incoming>) -> Response<ResponseBody> {
+    let route = route(&worker, &facts, &request).await;
+    let (mut request, on_upgrade) = exchange::take(request);
+    let map = request.headers_mut();
+    if !map.contains_key(headers::X_REQUEST_ID)
+        && let Some(id) = headers::new_request_id()
+    {
+        map.insert(headers::X_REQUEST_ID, id);
+    }
+    if !map.contains_key(headers::X_FORWARDED_PROTO) {
+        map.insert(headers::X_FORWARDED_PROTO, HeaderValue::from_static("http"));
+    }
+    // Who calls is for the other side's proxy to say.
+    map.remove(headers::X_FORWARDED_CLIENT_CERT);
+
+    let response = match route {
+        Route::Destination(destination) => to_destination(&worker, &facts, &destination, request).await,
+        Route::AsDialled => as_dialled(&worker, &facts, request).await,
+        Route::Refused(status, reason, text) => {
+            worker.refuse(reason, facts.peer, Some(facts.address), text);
+            exchange::own(status, text)
+        }
+    };
+    let class = match response.status().as_u16() {
+        100..=199 => "1xx",
+        200..=299 => "2xx",
+        300..=399 => "3xx",
+        400..=499 => "4xx",
+        _ => "5xx",
+    };
+    worker.metrics.requests.with_label_values(&["outbound", class]).inc();
+    exchange::give(response, on_upgrade)
+}
+
+async fn route(worker: &Worker, facts: &Facts, request: &Request<Incoming>) -> Route {
+    if let Some(host) = headers::host(request.uri(), request.headers()) {
+        let port = facts.address.port();
+        let answer = match worker.mesh.lookup_host(&host, port) {
+            Lookup::Found(destination) => Answer::Found(destination),
+            Lookup::Absent => Answer::Absent,
+            // An address in Host says no more than the address that was dialled.
+            Lookup::Unknown if host.parse::<std::net::IpAddr>().is_ok() => Answer::Absent,
+            Lookup::Unknown => worker.mesh.host(&host, port).await,
+        };
+        match answer {
+            Answer::Found(destination) => return Route::Destination(destination),
+            Answer::Absent => {}
+            Answer::Unavailable => {
+                // The address may be known although the name is not, e.g. by another name that was used before.
+                if !matches!(facts.dialled, Dialled::Known(_)) {
+                    return Route::Refused(
+                        StatusCode::SERVICE_UNAVAILABLE,
+                        Reason::Unavailable,
+                        "the mesh does not know this host yet and its control plane cannot be asked",
+                    );
+                }
+            }
+        }
+    }
+    match &facts.dialled {
+        Dialled::Known(destination) => Route::Destination(destination.clone()),
+        Dialled::Outside if worker.mesh.workload().allow_any => Route::AsDialled,
+        Dialled::Outside => Route::Refused(
+            StatusCode::BAD_GATEWAY,
+            Reason::Unknown,
+            "the mesh does not know this host and outboundTrafficPolicy.mode is REGISTRY_ONLY",
+        ),
+        Dialled::Unavailable => Route::Refused(
+            StatusCode::SERVICE_UNAVAILABLE,
+            Reason::Unavailable,
+            "the mesh does not know this address yet and its control plane cannot be asked",
+        ),
+    }
+}
+
+async fn to_destination(
+    worker: &Worker,
+    facts: &Facts,
+    destination: &Destination,
+    mut request: Request<RequestBody>,
+) -> Response<ResponseBody> {
+    let generation = worker.identity.tls().map_or(0, |tls| tls.generation);
+    // A pooled connection made under an earlier certificate is not used again, nor one whose server is not this
+    // destination's (two destinations may share an endpoint).
+    let fits = |connection: &Connection| match &connection.peer {
+        Some(peer) => connection.generation == generation && destination.accepts(peer),
+        None => true,
+    };
+    let mut tried = Vec::new();
+    let mut fresh = false;
+    for attempt in 0..ATTEMPTS {
+        if attempt > 0 {
+            worker.metrics.retries.inc();
+        }
+        let Some(at) = endpoint::choose(destination, facts.address, &tried, &worker.upstreams) else {
+            break;
+        };
+        let Some(chosen) = destination.endpoints.get(at) else {
+            break;
+        };
+        // After a pooled connection failed, the next try does not trust another one that may have closed with it.
+        let mut lease = worker
+            .upstreams
+            .lease(endpoint::key(chosen), |waiting| !fresh && fits(waiting));
+        let connection = match lease.connection.take() {
+            Some(connection) => connection,
+            None => match open(worker, destination, chosen).await {
+                Ok(connection) => connection,
+                Err(error) => {
+                    let detail = format!("{}: {}: {error}", destination.cluster_name(), chosen.address);
+                    worker.refuse(error.reason(), facts.peer, Some(chosen.address), detail);
+                    tried.push(at);
+                    continue;
+                }
+            },
+        };
+        match send(lease, connection, request).await {
+            Ok(response) => return response,
+            Err(failed) => {
+                fresh = true;
+                match failed.again {
+                    Some(again) => request = again,
+                    None => {
+                        let detail = format!("{}: {}: {}", destination.cluster_name(), chosen.address, failed.error);
+                        worker.refuse(Reason::Unreachable, facts.peer, Some(chosen.address), detail);
+                        return unreachable();
+                    }
+                }
+            }
+        }
+    }
+    if tried.is_empty() && !fresh {
+        let detail = match destination.resolution {
+            Resolution::OriginalDestination => "is not one of the destination's pods",
+            Resolution::Balanced => "has no endpoint that is ready",
+        };
+        let detail = format!("{} {detail}", destination.cluster_name());
+        worker.refuse(Reason::NoEndpoint, facts.peer, Some(facts.address), detail);
+        return exchange::own(StatusCode::SERVICE_UNAVAILABLE, "no healthy upstream");
+    }
+    unreachable()
+}
+
+async fn open(worker: &Worker, destination: &Destination, endpoint: &Endpoint) -> Result<Connection, ConnectError> {
+    let connected = connect(worker, destination, endpoint, Carries::Http).await?;
+    let security = if endpoint.mutual_tls { "mutual_tls" } else { "none" };
+    worker
+        .metrics
+        .connections
+        .with_label_values(&["outbound", security])
+        .inc();
+    opened(connected.stream, connected.peer, connected.generation).await
+}
+
+async fn opened(stream: Stream, peer: Option<SpiffeId>, generation: u64) -> Result<Connection, ConnectError> {
+    let opened = exchange::open(stream, peer, generation).await;
+    opened.map_err(|error| ConnectError::Tcp(std::io::Error::other(error)))
+}
+
+async fn send(
+    lease: Lease,
+    connection: Connection,
+    request: Request<RequestBody>,
+) -> Result<Response<ResponseBody>, exchange::Failed> {
+    exchange::send(lease, connection, request).await
+}
+
+/// To the address that the application dialled, in the clear, where the mesh knows nothing of it.
+async fn as_dialled(worker: &Worker, facts: &Facts, mut request: Request<RequestBody>) -> Response<ResponseBody> {
+    let key = crate::http::pool::Key {
+        address: facts.address,
+        mutual_tls: false,
+    };
+    let mut fresh = false;
+    for _ in 0..ATTEMPTS {
+        let mut lease = worker.upstreams.lease(key, |_| !fresh);
+        let connection = match lease.connection.take() {
+            Some(connection) => connection,
+            None => match plain(worker, facts.address).await {
+                Ok(connection) => connection,
+                Err(error) => {
+                    worker.refuse(Reason::Unreachable, facts.peer, Some(facts.address), error.to_string());
+                    return unreachable();
+                }
+            },
+        };
+        match send(lease, connection, request).await {
+            Ok(response) => return response,
+            Err(exchange::Failed { again: Some(again), .. }) => {
+                fresh = true;
+                request = again;
+            }
+            Err(exchange::Failed { error, again: None }) => {
+                worker.refuse(Reason::Unreachable, facts.peer, Some(facts.address), error.to_string());
+                break;
+            }
+        }
+    }
+    unreachable()
+}
+
+async fn plain(worker: &Worker, address: SocketAddr) -> Result<Connection, ConnectError> {
+    let stream = crate::net::dial::upstream(address).await.map_err(ConnectError::Tcp)?;
+    worker
+        .metrics
+        .connections
+        .with_label_values(&["outbound", "none"])
+        .inc();
+    opened(Stream::Plain(stream), None, 0).await
+}
+
+fn unreachable() -> Response<ResponseBody> {
+    exchange::own(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "upstream connect error or disconnect/reset before headers",
+    )
+}

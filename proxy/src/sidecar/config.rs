@@ -1,0 +1,267 @@
+//! What the sidecar is told at its start: by environment variables that the webhook writes, or the flags of the same names.
+//! All of it is parsed before anything begins, and every mistake is reported at once.
+
+use crate::admin::{ProbeError, Probes};
+use clap::Args;
+use mesh_core::identity::SpiffeId;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// As it is written, unparsed.
+#[derive(Debug, Clone, Args)]
+pub struct Flags {
+    /// The pod's name.
+    #[arg(long, env = "POD_NAME", default_value = "")]
+    pod_name: String,
+    /// The pod's namespace.
+    #[arg(long, env = "POD_NAMESPACE", default_value = "")]
+    pod_namespace: String,
+    /// The pod's service account.
+    #[arg(long, env = "SERVICE_ACCOUNT", default_value = "")]
+    service_account: String,
+    /// The pod's addresses, separated by commas.
+    #[arg(long, env = "INSTANCE_IPS", default_value = "")]
+    instance_ips: String,
+    /// The operator: HOST:PORT.
+    #[arg(
+        long,
+        env = "DISCOVERY_ADDRESS",
+        default_value = "pinnace-operator.istio-system.svc:15012"
+    )]
+    discovery_address: String,
+    /// Whom the operator must prove to be.
+    #[arg(
+        long,
+        env = "DISCOVERY_SPIFFE_ID",
+        default_value = "spiffe://cluster.local/ns/istio-system/sa/pinnace-operator"
+    )]
+    discovery_spiffe_id: String,
+    /// Where the certificate is mounted: tls.crt, tls.key, ca.crt.
+    #[arg(long, env = "CERT_DIR", default_value = "/etc/certs")]
+    cert_dir: PathBuf,
+    /// Threads that carry traffic; at most the machine's processors.
+    #[arg(long, env = "PROXY_CONCURRENCY", default_value = "2")]
+    proxy_concurrency: String,
+    /// Connections open at once; more are refused.
+    #[arg(long, env = "PROXY_MAX_CONNECTIONS", default_value = "20000")]
+    proxy_max_connections: String,
+    /// How long open connections may go on once the pod ends, in seconds.
+    #[arg(long, env = "TERMINATION_DRAIN_DURATION_SECONDS", default_value = "5")]
+    termination_drain_duration_seconds: String,
+    /// The probes and hooks that the webhook redirected, JSON.
+    #[arg(long, env = "ISTIO_KUBE_APP_PROBERS", default_value = "{}")]
+    istio_kube_app_probers: String,
+}
+
+/// Parsed.
+#[derive(Debug)]
+pub struct Config {
+    /// The pod's name.
+    pub pod_name: String,
+    /// The pod's namespace.
+    pub namespace: String,
+    /// The pod's service account.
+    pub service_account: String,
+    /// The pod's addresses, at least one; the first is the primary.
+    pub pod_ips: Vec<IpAddr>,
+    /// HOST:PORT.
+    pub discovery_address: String,
+    /// Whom the operator must prove to be.
+    pub operator: SpiffeId,
+    /// Where the certificate is mounted.
+    pub cert_dir: PathBuf,
+    /// Threads that carry traffic.
+    pub concurrency: usize,
+    /// Connections open at once.
+    pub max_connections: usize,
+    /// How long open connections may go on once the pod ends.
+    pub drain: Duration,
+    /// Probes and hooks.
+    pub probes: Probes,
+}
+
+/// One mistake; the text names the variable.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// Something must be there.
+    #[error("{0} is not set; the webhook sets it in every pod that it injects")]
+    Missing(&'static str),
+    /// A value that is not understood.
+    #[error("{name} {value:?}: expected {expected}")]
+    Value {
+        /// The variable.
+        name: &'static str,
+        /// Its value.
+        value: String,
+        /// What is accepted.
+        expected: &'static str,
+    },
+    /// The probes.
+    #[error("ISTIO_KUBE_APP_PROBERS: {0}")]
+    Probes(#[from] ProbeError),
+}
+
+impl Config {
+    /// Parses everything.
+    ///
+    /// # Errors
+    /// Every mistake there is.
+    pub fn parse(flags: &Flags) -> Result<Self, Vec<ConfigError>> {
+        let mut errors = Vec::new();
+        for (name, value) in [
+            ("POD_NAME", &flags.pod_name),
+            ("POD_NAMESPACE", &flags.pod_namespace),
+            ("SERVICE_ACCOUNT", &flags.service_account),
+            ("INSTANCE_IPS", &flags.instance_ips),
+        ] {
+            if value.is_empty() {
+                errors.push(ConfigError::Missing(name));
+            }
+        }
+        let mut value = |name, value: &str, expected| {
+            errors.push(ConfigError::Value {
+                name,
+                value: value.to_owned(),
+                expected,
+            });
+        };
+        let mut pod_ips = Vec::new();
+        for text in flags
+            .instance_ips
+            .split(',')
+            .map(str::trim)
+            .filter(|text| !text.is_empty())
+        {
+            match text.parse() {
+                Ok(ip) => pod_ips.push(ip),
+                Err(_) => value("INSTANCE_IPS", text, "IP addresses separated by commas"),
+            }
+        }
+        let operator = flags.discovery_spiffe_id.parse::<SpiffeId>();
+        if operator.is_err() {
+            let expected = "spiffe://TRUST_DOMAIN/ns/NAMESPACE/sa/SERVICE_ACCOUNT";
+            value("DISCOVERY_SPIFFE_ID", &flags.discovery_spiffe_id, expected);
+        }
+        let address = flags.discovery_address.rsplit_once(':');
+        if address.is_none_or(|(host, port)| host.is_empty() || port.parse::<u16>().is_err()) {
+            value("DISCOVERY_ADDRESS", &flags.discovery_address, "HOST:PORT");
+        }
+        let mut number = |name, text: &str, least: u64, most: u64, expected| match text.parse::<u64>() {
+            Ok(number) if (least..=most).contains(&number) => number,
+            _ => {
+                value(name, text, expected);
+                least
+            }
+        };
+        let concurrency = number(
+            "PROXY_CONCURRENCY",
+            &flags.proxy_concurrency,
+            0,
+            256,
+            "a number of threads, 0 to 256",
+        );
+        let max_connections = number(
+            "PROXY_MAX_CONNECTIONS",
+            &flags.proxy_max_connections,
+            1,
+            1_000_000,
+            "a number of connections, 1 to 1000000",
+        );
+        let drain = number(
+            "TERMINATION_DRAIN_DURATION_SECONDS",
+            &flags.termination_drain_duration_seconds,
+            0,
+            3600,
+            "seconds, 0 to 3600",
+        );
+        let probes = Probes::parse(&flags.istio_kube_app_probers).map_err(|error| errors.push(error.into()));
+        match (operator, probes) {
+            (Ok(operator), Ok(probes)) if errors.is_empty() => Ok(Self {
+                pod_name: flags.pod_name.clone(),
+                namespace: flags.pod_namespace.clone(),
+                service_account: flags.service_account.clone(),
+                pod_ips,
+                discovery_address: flags.discovery_address.clone(),
+                operator,
+                cert_dir: flags.cert_dir.clone(),
+                concurrency: threads(concurrency),
+                max_connections: usize::try_from(max_connections).unwrap_or(usize::MAX),
+                drain: Duration::from_secs(drain),
+                probes,
+            }),
+            _ => Err(errors),
+        }
+    }
+}
+
+/// 0 means one per processor, as in Istio; more than there are processors helps nobody.
+fn threads(asked: u64) -> usize {
+    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    match usize::try_from(asked).unwrap_or(usize::MAX) {
+        0 => processors,
+        asked => asked.min(processors),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        flags: Flags,
+    }
+
+    fn parse(arguments: &[&str]) -> Result<Config, Vec<String>> {
+        let line = Line::parse_from(["proxy"].iter().chain(arguments));
+        Config::parse(&line.flags).map_err(|errors| errors.iter().map(ToString::to_string).collect())
+    }
+
+    const GOOD: [&str; 4] = [
+        "--pod-name=a-1",
+        "--pod-namespace=shop",
+        "--service-account=a",
+        "--instance-ips=10.0.0.1,fd00::1",
+    ];
+
+    #[test]
+    fn a_good_environment_parses() {
+        let config = parse(&GOOD).unwrap();
+        assert_eq!((config.pod_ips.len(), config.drain), (2, Duration::from_secs(5)));
+    }
+
+    #[test]
+    fn every_mistake_is_reported_at_once() {
+        let errors = parse(&[
+            "--pod-name=a-1",
+            "--instance-ips=10.0.0.1,x",
+            "--discovery-address=nowhere",
+            "--discovery-spiffe-id=x",
+            "--proxy-concurrency=many",
+            "--istio-kube-app-probers=[",
+        ])
+        .unwrap_err();
+        for (at, start) in [
+            "POD_NAMESPACE is not set",
+            "SERVICE_ACCOUNT is not set",
+            "INSTANCE_IPS \"x\"",
+            "DISCOVERY_SPIFFE_ID \"x\"",
+            "DISCOVERY_ADDRESS \"nowhere\"",
+            "PROXY_CONCURRENCY \"many\"",
+            "ISTIO_KUBE_APP_PROBERS",
+        ]
+        .iter()
+        .enumerate()
+        {
+            assert!(
+                errors[at].starts_with(start),
+                "{} should start with {start}",
+                errors[at]
+            );
+        }
+        assert_eq!(errors.len(), 7);
+    }
+}

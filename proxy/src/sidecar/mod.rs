@@ -1,0 +1,180 @@
+//! `proxy sidecar`: puts the parts together, and takes them apart in order.
+//!
+//! Traffic is carried by worker threads with a runtime each; certificates, discovery and the administration pages live on
+//! the main thread's runtime, so that neither waits for the other. At the end (SIGTERM, `/drain`, `/quitquitquit`) new
+//! connections are still taken while open ones finish: peers learn of a pod's end later than the pod does.
+
+mod config;
+mod view;
+mod workers;
+
+pub use config::{Config, ConfigError, Flags};
+
+use crate::admin::{self, Handles, LogControl, Phase};
+use crate::discovery::{Backoff, Client, Limits, Mesh};
+use crate::http::pool::Pool;
+use crate::identity::{self, Identity};
+use crate::metrics::Metrics;
+use crate::net::listen::{self, Direction, Slots};
+use crate::refusals::{Reason, Refusals};
+use crate::worker::Worker;
+use anyhow::Context;
+use rustls::crypto::CryptoProvider;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use view::SidecarView;
+
+/// The port to which the redirect rules send what the application dials.
+pub const OUTBOUND_PORT: u16 = 15001;
+/// The port to which they send what comes in.
+pub const INBOUND_PORT: u16 = 15006;
+
+/// Istio's `EXIT_ON_ZERO_ACTIVE_CONNECTIONS` looks this often; here a drained proxy always ends early.
+const DRAIN_LOOK: Duration = Duration::from_millis(100);
+
+/// How long a draining proxy takes new connections at the least, while peers learn that it ends.
+const LEAST_DRAIN: Duration = Duration::from_secs(1);
+
+/// Runs the sidecar until it is told to end.
+///
+/// # Errors
+/// What keeps it from starting: a port that is taken, a kernel that gives no thread.
+pub async fn run(config: Config, log: LogControl) -> anyhow::Result<()> {
+    let provider = CryptoProvider::get_default()
+        .context("no cryptography provider is installed")?
+        .clone();
+    let registry = prometheus::Registry::new();
+    let metrics = Metrics::new(&registry)?;
+    let refusals = Refusals::new(metrics.clone());
+    let identity = Identity::default();
+    let (mesh, requests) = Mesh::new(Limits::default());
+    let phase = watch::Sender::new(Phase::Serving);
+    let (stop, stopped) = watch::channel(false);
+    let pages_end = CancellationToken::new();
+
+    let handles = Handles {
+        view: Arc::new(SidecarView {
+            mesh: mesh.clone(),
+            identity: identity.clone(),
+            refusals: refusals.clone(),
+        }),
+        phase: phase.clone(),
+        registry,
+        log,
+    };
+    let [pod_ip, ..] = config.pod_ips[..] else {
+        anyhow::bail!("INSTANCE_IPS holds no address")
+    };
+    let pages = admin::Servers::bind(
+        admin::Config {
+            addresses: admin::Addresses::default(),
+            probes: config.probes,
+            pod_address: pod_ip,
+            name: format!("{}.{}", config.pod_name, config.namespace),
+        },
+        handles.clone(),
+    )
+    .context("the administration servers cannot start")?;
+    let outbound = listen::bind(OUTBOUND_PORT).with_context(|| format!("port {OUTBOUND_PORT}"))?;
+    let inbound = listen::bind(INBOUND_PORT).with_context(|| format!("port {INBOUND_PORT}"))?;
+
+    let context = || {
+        Arc::new(Worker {
+            mesh: mesh.clone(),
+            identity: identity.clone(),
+            upstreams: Pool::default(),
+            application: Pool::default(),
+            metrics: metrics.clone(),
+            refusals: refusals.clone(),
+            phase: phase.subscribe(),
+            own_ports: [OUTBOUND_PORT, INBOUND_PORT],
+        })
+    };
+    let slots = Slots::new(config.max_connections);
+    let senders = workers::start(config.concurrency, context).context("the workers cannot start")?;
+    let limit = metrics.refused.with_label_values(&[Reason::Limit.as_str()]);
+    workers::accept(
+        outbound,
+        Direction::Outbound,
+        slots.clone(),
+        senders.clone(),
+        limit.clone(),
+    )?;
+    workers::accept(inbound, Direction::Inbound, slots.clone(), senders, limit)?;
+
+    let pages = tokio::spawn(pages.run(pages_end.clone()));
+    let holder = identity::watch::Holder {
+        namespace: config.namespace.clone(),
+        service_account: config.service_account,
+    };
+    let counters = identity::watch::Counters {
+        loaded: metrics.certificates_loaded.clone(),
+        refused: metrics.certificates_refused.clone(),
+        expiry: metrics.certificate_expiry.clone(),
+    };
+    let watching = identity::watch::run(
+        config.cert_dir,
+        holder,
+        identity.clone(),
+        mesh.trust(),
+        provider,
+        counters,
+    );
+    tokio::spawn(watching);
+    let client = Client {
+        namespace: config.namespace,
+        pod_name: config.pod_name,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        address: config.discovery_address,
+        operator: config.operator,
+        backoff: Backoff::default(),
+    };
+    let discovery = tokio::spawn(client.run(mesh.clone(), requests, identity.discovery(), stopped));
+    let open = tokio::spawn(count_open(slots.clone(), metrics.open.clone()));
+
+    until_the_end(&handles).await?;
+    drain(&slots, config.drain).await;
+    stop.send_replace(true);
+    let _ = discovery.await;
+    pages_end.cancel();
+    let _ = pages.await;
+    open.abort();
+    Ok(())
+}
+
+/// Returns once the proxy is to end: by signal or by `/quitquitquit`. `/drain` alone lets it run on.
+async fn until_the_end(handles: &Handles) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut phase = handles.phase.subscribe();
+    tokio::select! {
+        _ = terminate.recv() => tracing::info!("SIGTERM: draining"),
+        _ = interrupt.recv() => tracing::info!("SIGINT: draining"),
+        _ = phase.wait_for(|phase| *phase == Phase::Quitting) => tracing::info!("told to quit: draining"),
+    }
+    handles.advance(Phase::Draining);
+    Ok(())
+}
+
+/// Waits until no connection is open, at least [`LEAST_DRAIN`] (or `most`, if that is shorter) and at most `most`.
+async fn drain(slots: &Slots, most: Duration) {
+    let began = tokio::time::Instant::now();
+    loop {
+        let waited = began.elapsed();
+        if waited >= most || (waited >= LEAST_DRAIN && slots.open() == 0) {
+            break;
+        }
+        tokio::time::sleep(DRAIN_LOOK).await;
+    }
+    tracing::info!(open = slots.open(), waited_ms = began.elapsed().as_millis(), "drained");
+}
+
+async fn count_open(slots: Slots, gauge: prometheus::IntGauge) {
+    loop {
+        gauge.set(i64::try_from(slots.open()).unwrap_or(i64::MAX));
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}

@@ -1,0 +1,91 @@
+//! What the administration pages see of the running sidecar.
+
+use crate::admin::{Certificate, CertificateKind, Readiness, View};
+use crate::discovery::Mesh;
+use crate::identity::Identity;
+use crate::refusals::Refusals;
+use rustls_pki_types::CertificateDer;
+use serde_json::{Value, json};
+use std::time::{Duration, SystemTime};
+
+/// Handles to what is shown.
+pub(super) struct SidecarView {
+    pub(super) mesh: Mesh,
+    pub(super) identity: Identity,
+    pub(super) refusals: Refusals,
+}
+
+impl View for SidecarView {
+    fn readiness(&self) -> Readiness {
+        let certificate = self.identity.tls().is_some_and(|tls| tls.not_after > SystemTime::now());
+        Readiness {
+            certificate,
+            configuration: self.mesh.is_ready(),
+        }
+    }
+
+    fn certificates(&self) -> Vec<Certificate> {
+        let Some(tls) = self.identity.tls() else {
+            return Vec::new();
+        };
+        let chain = tls
+            .material
+            .certified_key
+            .cert
+            .iter()
+            .enumerate()
+            .map(|(at, certificate)| {
+                let kind = if at == 0 {
+                    CertificateKind::Leaf
+                } else {
+                    CertificateKind::Intermediate
+                };
+                let identity = (at == 0).then(|| tls.material.identity.to_string());
+                shown(kind, identity, certificate, "tls.crt")
+            });
+        let roots = tls
+            .trust
+            .roots
+            .iter()
+            .map(|root| shown(CertificateKind::Root, None, root, "trust bundle"));
+        chain.chain(roots).flatten().collect()
+    }
+
+    fn config_dump(&self) -> Value {
+        let refusals: Vec<Value> = self
+            .refusals
+            .last()
+            .iter()
+            .map(|refusal| {
+                let at = refusal.at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+                json!({
+                    "at": at.as_secs(),
+                    "reason": refusal.reason.as_str(),
+                    "flag": refusal.reason.flag(),
+                    "peer": refusal.peer.to_string(),
+                    "destination": refusal.destination.map(|address| address.to_string()),
+                    "detail": refusal.detail,
+                })
+            })
+            .collect();
+        json!({ "discovery": self.mesh.snapshot(), "refusals": refusals })
+    }
+}
+
+fn shown(
+    kind: CertificateKind,
+    identity: Option<String>,
+    certificate: &CertificateDer<'_>,
+    source: &str,
+) -> Option<Certificate> {
+    let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
+    let time = |seconds: i64| SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
+    Some(Certificate {
+        kind,
+        identity: identity.unwrap_or_else(|| parsed.subject().to_string()),
+        serial: format!("{:x}", parsed.serial),
+        not_before: time(parsed.validity().not_before.timestamp()),
+        not_after: time(parsed.validity().not_after.timestamp()),
+        source: source.to_owned(),
+    })
+}
