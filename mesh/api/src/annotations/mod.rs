@@ -45,6 +45,12 @@ pub const EXCLUDE_OUTBOUND_PORTS: &str = "traffic.sidecar.istio.io/excludeOutbou
 pub const INCLUDE_INBOUND_PORTS: &str = "traffic.sidecar.istio.io/includeInboundPorts";
 /// The pod's own ports that the sidecar leaves alone: ports separated by commas.
 pub const EXCLUDE_INBOUND_PORTS: &str = "traffic.sidecar.istio.io/excludeInboundPorts";
+/// Network interfaces whose traffic is not redirected: names separated by commas.
+pub const EXCLUDE_INTERFACES: &str = "traffic.sidecar.istio.io/excludeInterfaces";
+/// Interfaces of virtual machines whose inbound traffic counts as outbound: names separated by commas.
+pub const REROUTE_VIRTUAL_INTERFACES: &str = "istio.io/reroute-virtual-interfaces";
+/// The deprecated name of [`REROUTE_VIRTUAL_INTERFACES`].
+pub const KUBEVIRT_INTERFACES: &str = "traffic.sidecar.istio.io/kubevirtInterfaces";
 /// Seconds before the kubelet's first readiness probe of the sidecar.
 pub const READINESS_INITIAL_DELAY: &str = "readiness.status.sidecar.istio.io/initialDelaySeconds";
 /// Seconds between the kubelet's readiness probes of the sidecar.
@@ -67,7 +73,6 @@ pub const SPIFFE_ID: &str = "security.pinnace.dev/spiffe-id";
 /// them.
 pub const WITHOUT_EFFECT: &[&str] = &[
     "inject.istio.io/templates",
-    "istio.io/reroute-virtual-interfaces",
     "prometheus.istio.io/merge-metrics",
     "prometheus.istio.io/scrape-targets",
     "prometheus.istio.io/secure-port",
@@ -91,6 +96,4 @@ pub const WITHOUT_EFFECT: &[&str] = &[
     "sidecar.istio.io/userVolume",
     "sidecar.istio.io/userVolumeMount",
     "status.sidecar.istio.io/port",
-    "traffic.sidecar.istio.io/excludeInterfaces",
-    "traffic.sidecar.istio.io/kubevirtInterfaces",
 ];

@@ -32,6 +32,10 @@ pub struct Sidecar {
     pub include_inbound_ports: Option<Ports>,
     /// [`super::EXCLUDE_INBOUND_PORTS`].
     pub exclude_inbound_ports: Option<Ports>,
+    /// [`super::EXCLUDE_INTERFACES`], separated by commas.
+    pub exclude_interfaces: Option<String>,
+    /// [`super::REROUTE_VIRTUAL_INTERFACES`], or its deprecated name, separated by commas.
+    pub reroute_virtual_interfaces: Option<String>,
     /// [`super::PROXY_CPU`].
     pub cpu: Option<String>,
     /// [`super::PROXY_CPU_LIMIT`].
@@ -87,6 +91,14 @@ impl Sidecar {
             super::EXCLUDE_OUTBOUND_PORTS => self.exclude_outbound_ports = Some(values::ports(name, value)?),
             super::INCLUDE_INBOUND_PORTS => self.include_inbound_ports = Some(values::ports_or_all(name, value)?),
             super::EXCLUDE_INBOUND_PORTS => self.exclude_inbound_ports = Some(values::ports(name, value)?),
+            super::EXCLUDE_INTERFACES => self.exclude_interfaces = Some(values::interfaces(name, value)?),
+            super::REROUTE_VIRTUAL_INTERFACES => {
+                self.reroute_virtual_interfaces = Some(values::interfaces(name, value)?);
+            }
+            super::KUBEVIRT_INTERFACES => {
+                let interfaces = values::interfaces(name, value)?;
+                self.reroute_virtual_interfaces.get_or_insert(interfaces);
+            }
             super::PROXY_CPU => self.cpu = Some(values::quantity(name, value)?),
             super::PROXY_CPU_LIMIT => self.cpu_limit = Some(values::quantity(name, value)?),
             super::PROXY_MEMORY => self.memory = Some(values::quantity(name, value)?),
@@ -151,5 +163,92 @@ fn log_level(value: &str) -> Result<String, Invalid> {
             value,
             "one of trace, debug, info, warning, error, critical, off",
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::annotations as names;
+
+    fn parse(annotations: &[(&str, &str)]) -> Result<Sidecar, String> {
+        let annotations = annotations
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
+        Sidecar::parse(&annotations).map_err(|errors| crate::join(&errors))
+    }
+
+    #[test]
+    fn nothing_said_is_the_default() {
+        assert_eq!(parse(&[("example.org/other", "x")]), Ok(Sidecar::default()));
+    }
+
+    #[test]
+    fn what_takes_effect() {
+        let sidecar = parse(&[
+            (names::INTERCEPTION_MODE, "NONE"),
+            (names::INCLUDE_OUTBOUND_IP_RANGES, "10.0.0.0/8"),
+            (names::EXCLUDE_INBOUND_PORTS, "9000"),
+            (names::PROXY_CPU, "250m"),
+            (names::LOG_LEVEL, "Warning"),
+            (names::NATIVE_SIDECAR, "False"),
+            (names::KUBEVIRT_INTERFACES, "net1, net2"),
+            (names::PROXY_CONFIG, "concurrency: 4\ntracing: {}\n"),
+            ("sidecar.istio.io/userVolume", "{}"),
+        ])
+        .unwrap();
+        assert_eq!(sidecar.interception_mode, InterceptionMode::None);
+        assert_eq!(sidecar.include_outbound_ip_ranges.unwrap().to_string(), "10.0.0.0/8");
+        assert_eq!(sidecar.exclude_inbound_ports, Some(Ports::List(vec![9000])));
+        assert_eq!(sidecar.cpu.as_deref(), Some("250m"));
+        assert_eq!(sidecar.log_level.as_deref(), Some("warn"));
+        assert_eq!(sidecar.native, Some(false));
+        assert_eq!(sidecar.reroute_virtual_interfaces.as_deref(), Some("net1,net2"));
+        assert_eq!(sidecar.proxy_config.concurrency, Some(4));
+        assert_eq!(
+            sidecar.warnings,
+            [
+                "annotation proxy.istio.io/config.tracing has no effect",
+                "annotation sidecar.istio.io/userVolume has no effect"
+            ]
+        );
+    }
+
+    #[test]
+    fn every_bad_annotation_is_named_with_what_is_accepted() {
+        for (name, value, accepted) in [
+            (
+                names::INTERCEPTION_MODE,
+                "TPROXY",
+                "REDIRECT or NONE: TPROXY would need",
+            ),
+            (names::INTERCEPTION_MODE, "redirect", "REDIRECT or NONE"),
+            (names::INCLUDE_OUTBOUND_IP_RANGES, "10.0.0.1", "* or CIDR ranges"),
+            (names::EXCLUDE_OUTBOUND_IP_RANGES, "*", "CIDR ranges"),
+            (names::INCLUDE_OUTBOUND_PORTS, "http", "ports 1 to 65535"),
+            (names::EXCLUDE_OUTBOUND_PORTS, "70000", "ports 1 to 65535"),
+            (names::INCLUDE_INBOUND_PORTS, "80;81", "* or ports 1 to 65535"),
+            (names::EXCLUDE_INBOUND_PORTS, "0", "ports 1 to 65535"),
+            (names::EXCLUDE_INTERFACES, "a b", "names of network interfaces"),
+            (names::PROXY_CPU, "many", "a Kubernetes quantity"),
+            (names::PROXY_MEMORY_LIMIT, "1GB", "a Kubernetes quantity"),
+            (names::PROXY_IMAGE, "", "an image reference"),
+            (names::LOG_LEVEL, "loud", "one of trace"),
+            (names::NATIVE_SIDECAR, "yes", "true or false"),
+            (names::REWRITE_APP_HTTP_PROBERS, "no", "true or false"),
+            (names::READINESS_PERIOD, "0", "a whole number from 1"),
+            (names::PROXY_CONFIG, "[", "ProxyConfig as YAML"),
+        ] {
+            let message = parse(&[(name, value)]).unwrap_err();
+            assert!(message.starts_with(name), "{message}");
+            assert!(message.contains(&format!("expected {accepted}")), "{message}");
+        }
+        let message = parse(&[(names::PROXY_CONFIG, "concurrency: many"), (names::PROXY_CPU, "many")]).unwrap_err();
+        assert!(
+            message.starts_with("proxy.istio.io/config.concurrency: \"many\""),
+            "{message}"
+        );
+        assert!(message.contains("; sidecar.istio.io/proxyCPU: "), "{message}");
     }
 }

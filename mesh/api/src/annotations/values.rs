@@ -112,6 +112,26 @@ fn range_list(value: &str) -> Option<Vec<IpNet>> {
     value.split(',').map(|range| range.trim().parse().ok()).collect()
 }
 
+/// Names of network interfaces separated by commas, returned without blanks.
+pub(super) fn interfaces(name: &str, value: &str) -> Result<String, Invalid> {
+    // The kernel's limit is 15 bytes; a trailing + or * is a wildcard in Istio's rules.
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '@' | ':' | '+' | '*');
+    let names: Vec<&str> = value
+        .split(',')
+        .map(str::trim)
+        .filter(|name| !name.is_empty())
+        .collect();
+    if names.iter().all(|name| name.len() <= 15 && name.chars().all(allowed)) {
+        Ok(names.join(","))
+    } else {
+        Err(Invalid::new(
+            name,
+            value,
+            "names of network interfaces separated by commas",
+        ))
+    }
+}
+
 /// A whole number of at most 32 bits, at least `least`.
 pub(super) fn number(name: &str, value: &str, least: u32) -> Result<u32, Invalid> {
     value

@@ -1,0 +1,63 @@
+//! The patch between a pod and its injected self: items that were put into a list are added where they are, so that no
+//! operation touches what the pod's owner wrote.
+
+use json_patch::Patch;
+use serde_json::{Value, json};
+
+/// Lists whose items have names, into which injection puts items.
+const LISTS: [&str; 4] = ["initContainers", "containers", "volumes", "imagePullSecrets"];
+
+/// The operations that lead from one pod to the other (RFC 6902).
+pub(super) fn between(before: &Value, after: &Value) -> Patch {
+    let mut operations = Vec::new();
+    let spec = |pod: &Value| pod.get("spec").cloned().unwrap_or_else(|| json!({}));
+    let without_lists = |pod: &Value| {
+        let mut pod = pod.clone();
+        for list in LISTS {
+            if let Some(spec) = pod.get_mut("spec").and_then(Value::as_object_mut) {
+                spec.remove(list);
+            }
+        }
+        pod
+    };
+    append(&mut operations, "", &without_lists(before), &without_lists(after));
+    let (before, after) = (spec(before), spec(after));
+    for name in LISTS {
+        let path = format!("/spec/{name}");
+        match (before.get(name), after.get(name)) {
+            (Some(Value::Array(old)), Some(Value::Array(new))) => {
+                let mut old = old.iter();
+                let mut next = old.next();
+                for (index, item) in new.iter().enumerate() {
+                    let path = format!("{path}/{index}");
+                    match next {
+                        Some(same) if same.get("name") == item.get("name") => {
+                            append(&mut operations, &path, same, item);
+                            next = old.next();
+                        }
+                        _ => operations.push(json!({"op": "add", "path": path, "value": item})),
+                    }
+                }
+            }
+            (None, Some(new)) => operations.push(json!({"op": "add", "path": path, "value": new})),
+            (Some(old), Some(new)) if old != new => {
+                operations.push(json!({"op": "replace", "path": path, "value": new}));
+            }
+            _ => {}
+        }
+    }
+    // What was just built has the form that is asked for.
+    serde_json::from_value(Value::Array(operations)).unwrap_or_default()
+}
+
+/// Adds the operations between two values that stand at `path`.
+fn append(operations: &mut Vec<Value>, path: &str, before: &Value, after: &Value) {
+    if let Value::Array(inner) = json!(json_patch::diff(before, after)) {
+        operations.extend(inner.into_iter().map(|mut operation| {
+            let within = operation.get("path").and_then(Value::as_str).unwrap_or_default();
+            let whole = format!("{path}{within}");
+            operation["path"] = json!(whole);
+            operation
+        }));
+    }
+}
