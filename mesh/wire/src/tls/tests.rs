@@ -18,10 +18,10 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
 }
 
-fn ca() -> Ca {
+fn ca(name: &str) -> Ca {
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params.distinguished_name.push(DnType::OrganizationName, "test");
+    params.distinguished_name.push(DnType::OrganizationName, name);
     CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
 }
 
@@ -101,7 +101,7 @@ fn handshake(
 
 #[test]
 fn peers_of_the_mesh_learn_each_others_identity() {
-    let ca = ca();
+    let ca = ca("ours");
     let believes = verifier(&ca, "cluster.local");
     let (client, server) = handshake(&material(&ca, WEB), believes.clone(), &material(&ca, DB), believes).unwrap();
     assert_eq!(peer_identity(&client).unwrap().to_string(), DB);
@@ -113,9 +113,11 @@ fn peers_of_the_mesh_learn_each_others_identity() {
 
 #[test]
 fn a_certificate_of_another_ca_or_trust_domain_is_refused() {
-    let (ours, theirs) = (ca(), ca());
+    let (ours, theirs, namesake) = (ca("ours"), ca("theirs"), ca("ours"));
     let believes = verifier(&ours, "cluster.local");
     let db = material(&ours, DB);
+    let error = handshake(&material(&namesake, WEB), believes.clone(), &db, believes.clone()).unwrap_err();
+    assert!(error.to_string().contains("BadSignature"), "{error}");
     let stranger = handshake(&material(&theirs, WEB), believes.clone(), &db, believes.clone()).unwrap_err();
     assert!(stranger.to_string().contains("UnknownIssuer"), "{stranger}");
     let foreign = material(&ours, "spiffe://other.domain/ns/shop/sa/web");
@@ -127,7 +129,7 @@ fn a_certificate_of_another_ca_or_trust_domain_is_refused() {
 
 #[test]
 fn material_that_does_not_fit_together_is_refused_by_name() {
-    let (ours, theirs) = (ca(), ca());
+    let (ours, theirs) = (ca("ours"), ca("theirs"));
     let (crt, key) = leaf(&ours, &[WEB], |_| {});
     let (_, other_key) = leaf(&ours, &[WEB], |_| {});
     let (two, two_key) = leaf(&ours, &[WEB, DB], |_| {});
@@ -157,7 +159,7 @@ fn material_that_does_not_fit_together_is_refused_by_name() {
             parse(&crt, &key, &theirs.pem(), now),
             "does not verify under ca.crt",
         ),
-        ("expired", parse(&crt, &key, &ca_pem, later), "expired"),
+        ("expired", parse(&crt, &key, &ca_pem, later), "Expired"),
         ("two URIs", parse(&two, &two_key, &ca_pem, now), "2 URI names"),
         ("no URI", parse(&none, &none_key, &ca_pem, now), "0 URI names"),
         (
