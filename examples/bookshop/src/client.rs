@@ -101,7 +101,14 @@ impl Dialer {
         let found = tokio::time::timeout(CONNECT_TIMEOUT, self.resolver.lookup_ip(name));
         let found = found.await.map_err(|_| CallError::TimedOut(CONNECT_TIMEOUT))?;
         let mut last = unresolved("no address".to_owned());
-        for ip in found.map_err(|error| unresolved(error.to_string()))?.iter() {
+        let found = found.map_err(|error| {
+            unresolved(if error.is_no_records_found() {
+                "no such name".to_owned()
+            } else {
+                error.to_string()
+            })
+        });
+        for ip in found?.iter() {
             let address = SocketAddr::new(ip, port);
             match tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
                 Ok(Ok(stream)) => {

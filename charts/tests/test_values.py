@@ -1,0 +1,61 @@
+"""What helm makes of the values, without a cluster."""
+
+import unittest
+
+from cluster import CHART, run
+
+
+def template(*settings, version="1.36.0"):
+    sets = [part for setting in settings for part in ("--set", setting)]
+    return run("helm", "template", "pinnace", str(CHART), "-n", "istio-system", "--kube-version", version, *sets)
+
+
+class Values(unittest.TestCase):
+    def test_the_chart_is_clean(self):
+        taken, said = run("helm", "lint", "--strict", str(CHART), "--kube-version", "1.36.0")
+        self.assertTrue(taken, said)
+
+    def test_bad_values_are_refused_by_name(self):
+        for setting, name in [
+            ("nosuch=1", "nosuch"),
+            ("operator.nosuch=1", "nosuch"),
+            ("revision=Not_A_Label", "/revision"),
+            ("operator.replicas=0", "/operator/replicas"),
+            ("workloadCertTTL=24", "/workloadCertTTL"),
+            ("meshConfig.outboundTrafficPolicy.mode=SOME", "/meshConfig/outboundTrafficPolicy/mode"),
+            ("proxy.logLevel=loud", "/proxy/logLevel"),
+        ]:
+            with self.subTest(setting):
+                taken, said = template(setting)
+                self.assertFalse(taken)
+                self.assertIn(name, said)
+
+    def test_a_cluster_without_admission_policies_is_refused_unless_they_are_given_up(self):
+        taken, said = template(version="1.29.0")
+        self.assertFalse(taken)
+        self.assertIn("admissionPolicies.enabled=false", said)
+        taken, said = template("admissionPolicies.enabled=false", version="1.29.0")
+        self.assertTrue(taken, said)
+
+    def test_quantities_reach_the_injector_as_text(self):
+        taken, said = template("proxy.resources.limits.cpu=2")
+        self.assertTrue(taken, said)
+        self.assertIn('cpu: "2"', said)
+
+    def test_the_operator_can_be_confined_to_namespaces(self):
+        taken, said = template("operator.namespaces={shop,payments}")
+        self.assertTrue(taken, said)
+        cluster_role = next(part for part in said.split("\n---") if "kind: ClusterRole\n" in part)
+        self.assertNotIn("secrets", cluster_role)
+        for namespace in ("shop", "payments"):
+            self.assertIn(f"name: pinnace-operator-secrets\n  namespace: {namespace}\n", said)
+        self.assertIn('value: "shop,payments,istio-system"', said)
+
+    def test_no_certificate_of_an_authority_is_templated(self):
+        taken, said = template()
+        self.assertTrue(taken, said)
+        self.assertNotIn("caBundle:", said)
+
+
+if __name__ == "__main__":
+    unittest.main()
