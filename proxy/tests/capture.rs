@@ -477,6 +477,87 @@ fn capabilities_of_the_init_container_suffice() {
     assert!(net.rules().contains("redirect to :15006"));
 }
 
+/// The socket of nf_tables (`NETLINK_NETFILTER`) is refused, as by a kernel that lacks it.
+#[test]
+fn a_kernel_without_nf_tables_is_named() {
+    let Some(net) = Net::new() else { return };
+    let namespace = File::open(format!("/run/netns/{}", net.pod)).unwrap();
+    // Classic BPF over struct seccomp_data: the number of the system call is at 0, the low half of its third
+    // argument at 32 (on the little-endian machines that this is built for).
+    let step = |code: u32, jt, jf, k| libc::sock_filter {
+        code: u16::try_from(code).unwrap(),
+        jt,
+        jf,
+        k,
+    };
+    let refusal = libc::SECCOMP_RET_ERRNO | u32::try_from(libc::EPROTONOSUPPORT).unwrap();
+    let socket = u32::try_from(libc::SYS_socket).unwrap();
+    let mut filter = [
+        step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
+        step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 3, socket),
+        step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 32),
+        step(
+            libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K,
+            0,
+            1,
+            u32::try_from(libc::NETLINK_NETFILTER).unwrap(),
+        ),
+        step(libc::BPF_RET | libc::BPF_K, 0, 0, refusal),
+        step(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let mut command = Command::new(env!("CARGO_BIN_EXE_proxy"));
+    command.arg("capture");
+    // SAFETY: only system calls that are safe between fork and exec; the filter outlives the call.
+    unsafe {
+        command.pre_exec(move || {
+            let program = libc::sock_fprog {
+                len: 6,
+                filter: filter.as_mut_ptr(),
+            };
+            let entered = libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) == 0
+                && libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
+                && libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) == 0;
+            if entered {
+                Ok(())
+            } else {
+                Err(std::io::Error::last_os_error())
+            }
+        });
+    }
+    let output = command.output().unwrap();
+    let shown = shown(&output);
+    assert_eq!(output.status.code(), Some(4), "{shown}");
+    assert!(
+        shown.contains("no usable nf_tables") && shown.contains("modprobe"),
+        "{shown}"
+    );
+}
+
+#[test]
+fn a_kernel_without_ipv6_gets_ipv4_rules_alone() {
+    let Some(net) = Net::new() else { return };
+    net.capture(&[]);
+    assert!(net.rules().contains("table ip6 pinnace"));
+    // /proc/net/if_inet6 is what tells: an empty directory in place of /proc/net hides it.
+    let script = r#"mkdir -p "$1" && mount --bind "$1" /proc/$$/net && exec "$2" capture"#;
+    let empty = std::env::temp_dir().join(format!("{}-empty", net.pod));
+    let output = Command::new("unshare")
+        .args(["--mount", "ip", "netns", "exec", &net.pod, "sh", "-c", script, "sh"])
+        .arg(&empty)
+        .arg(env!("CARGO_BIN_EXE_proxy"))
+        .output()
+        .unwrap();
+    let _ = std::fs::remove_dir(&empty);
+    let shown = shown(&output);
+    assert!(output.status.success(), "{shown}");
+    assert!(shown.contains("only IPv4 is captured"), "{shown}");
+    let rules = net.rules();
+    assert!(
+        rules.contains("table ip pinnace") && !rules.contains("table ip6"),
+        "{rules}"
+    );
+}
+
 #[test]
 fn bad_flags_are_refused_with_status_2() {
     for (args, says) in [

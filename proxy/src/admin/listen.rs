@@ -1,9 +1,11 @@
 //! Sockets of the administration servers: bound early, so that a taken port is known at start, and served within
 //! bounds on connections, header size and time. One request per connection: whoever holds one longer loses it.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::future::Future;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -23,6 +25,8 @@ pub(super) type Reply = Response<Full<Bytes>>;
 
 /// Connections of one server at a time; more wait in the kernel's queue.
 const CONNECTIONS: usize = 128;
+/// Of these, connections of one address other than loopback, so that no one pod keeps the kubelet waiting.
+const CONNECTIONS_PER_PEER: usize = 32;
 /// Header lines of a request.
 const HEADERS: usize = 64;
 /// Bytes of a request's head.
@@ -72,18 +76,30 @@ where
     A: Future<Output = Reply> + Send + 'static,
 {
     let mut connections = JoinSet::new();
+    let mut peers: HashMap<IpAddr, usize> = HashMap::new();
     loop {
         tokio::select! {
             () = shutdown.cancelled() => break,
-            Some(_) = connections.join_next() => {}
+            Some(ended) = connections.join_next() => match ended {
+                Ok(peer) => forget(&mut peers, peer),
+                // A panic in a page, which no longer says whose it was: start counting anew.
+                Err(_) => peers.clear(),
+            },
             accepted = listener.accept(), if connections.len() < CONNECTIONS => match accepted {
                 Ok((stream, peer)) => {
                     let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+                    let open = peers.entry(peer.ip()).or_default();
+                    if *open >= CONNECTIONS_PER_PEER && !peer.ip().is_loopback() {
+                        tracing::debug!(%peer, "too many administration connections of one address");
+                        continue;
+                    }
+                    *open += 1;
                     let connection = serve_one(stream, peer, answer.clone());
                     connections.spawn(async move {
                         if timeout(CONNECTION_TIME + page_time, connection).await.is_err() {
                             tracing::debug!(%peer, "the administration connection took too long");
                         }
+                        peer.ip()
                     });
                 }
                 Err(error) => {
@@ -95,6 +111,15 @@ where
     }
     drop(listener);
     let _ = timeout(CLOSING_TIME, async { while connections.join_next().await.is_some() {} }).await;
+}
+
+fn forget(peers: &mut HashMap<IpAddr, usize>, peer: IpAddr) {
+    if let Entry::Occupied(mut open) = peers.entry(peer) {
+        *open.get_mut() = open.get().saturating_sub(1);
+        if *open.get() == 0 {
+            open.remove();
+        }
+    }
 }
 
 async fn serve_one<F, A>(stream: TcpStream, peer: SocketAddr, answer: F)

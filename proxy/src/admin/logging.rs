@@ -9,6 +9,9 @@ use tracing_subscriber::{EnvFilter, fmt, reload};
 
 type Apply = dyn Fn(EnvFilter) -> Result<(), String> + Send + Sync;
 
+/// Bytes of a list of directives.
+const LONGEST: usize = 4096;
+
 /// Shows and changes the log level of the running process. Cloned freely; all clones act on the same log.
 #[derive(Clone)]
 pub struct LogControl {
@@ -72,6 +75,19 @@ impl LogControl {
             .clone()
     }
 
+    /// Puts `level` in force for one module (`proxy::inbound`), and leaves the rest as it is.
+    ///
+    /// # Errors
+    /// As [`Self::set`].
+    pub fn set_module(&self, module: &str, level: &str) -> Result<(), LogError> {
+        let current = self.level();
+        let others = current
+            .split(',')
+            .filter(|part| part.split_once('=').is_none_or(|(name, _)| name != module));
+        let directive = format!("{module}={level}");
+        self.set(&others.chain([directive.as_str()]).collect::<Vec<_>>().join(","))
+    }
+
     /// Puts `level` in force at once.
     ///
     /// # Errors
@@ -98,6 +114,9 @@ fn parse(level: &str) -> Result<(EnvFilter, String), LogError> {
     if text.is_empty() {
         return Err(refuse("it is empty".to_owned()));
     }
+    if text.len() > LONGEST {
+        return Err(refuse(format!("it is longer than {LONGEST} bytes")));
+    }
     // A bare word that is no level would be taken as the name of a module and silence everything else.
     for part in text.split(',') {
         if !part.contains('=') && part.trim().parse::<tracing::level_filters::LevelFilter>().is_err() {
@@ -111,6 +130,26 @@ fn parse(level: &str) -> Result<(EnvFilter, String), LogError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_module_is_set_beside_the_others() {
+        let log = LogControl::fixed("info");
+        for (module, level, shown) in [
+            ("proxy::inbound", "debug", "info,proxy::inbound=debug"),
+            ("h2", "off", "info,proxy::inbound=debug,h2=off"),
+            ("proxy::inbound", "trace", "info,h2=off,proxy::inbound=trace"),
+        ] {
+            log.set_module(module, level).unwrap();
+            assert_eq!(log.level(), shown);
+        }
+        assert!(log.set_module("h2", "loud").is_err());
+        assert!(
+            log.set(&"info,".repeat(2000))
+                .unwrap_err()
+                .to_string()
+                .contains("longer than")
+        );
+    }
 
     #[test]
     fn levels() {

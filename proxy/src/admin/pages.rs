@@ -127,13 +127,14 @@ impl Pages {
             return text(StatusCode::FORBIDDEN, "only accepted from within the pod");
         }
         // `level=debug` sets all; `proxy::inbound=debug` sets one module on top of what is in force.
-        let wanted = match query.split_once('=') {
-            Some(("level", level)) => level.to_owned(),
-            Some(_) => format!("{},{query}", self.handles.log.level()),
-            None if query.is_empty() => return shown(&self.handles.log.level()),
+        let log = &self.handles.log;
+        let changed = match query.split_once('=') {
+            Some(("level", level)) => log.set(level),
+            Some((module, level)) => log.set_module(module, level),
+            None if query.is_empty() => return shown(&log.level()),
             None => return text(StatusCode::BAD_REQUEST, "accepted are ?level=LEVEL and ?MODULE=LEVEL\n"),
         };
-        match self.handles.log.set(&wanted) {
+        match changed {
             Ok(()) => shown(&self.handles.log.level()),
             Err(error) => text(StatusCode::BAD_REQUEST, format!("{error}\n")),
         }

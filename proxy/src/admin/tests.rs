@@ -197,9 +197,26 @@ async fn a_peer_from_outside_is_refused() {
         assert_eq!(to(agent, "POST", path).await.0, 403);
     }
     assert_eq!(*handles.phase.borrow(), Phase::Serving);
+    // One address cannot take all places: the 33rd connection is closed, another address is still served.
+    let mut held = Vec::new();
+    for _ in 0..33 {
+        held.push(TcpStream::connect(agent).await.unwrap());
+    }
+    let last = held.pop().unwrap();
+    assert_eq!(
+        tokio::time::timeout(Duration::from_secs(2), { last }.read(&mut [0]))
+            .await
+            .unwrap()
+            .unwrap_or(0),
+        0
+    );
     // Seen through the dual-stack socket, a loopback peer is mapped into IPv6 and still is one.
-    let agent = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), agent.port());
-    assert_eq!(to(agent, "POST", "/drain").await.0, 200);
+    let local = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), agent.port());
+    assert_eq!(to(local, "POST", "/drain").await.0, 200);
+    // Places are given back.
+    drop(held);
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(to(agent, "GET", "/healthz/ready").await.0, 503);
     shutdown.cancel();
 }
 

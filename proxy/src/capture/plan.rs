@@ -89,10 +89,7 @@ fn prerouting(flags: &Flags, family: Family) -> Vec<Rule> {
             Selection::All => rules.push(rule([on(), Match::Tcp], Action::Jump(REDIRECT))),
             Selection::Only(ranges) => {
                 for range in of_family(ranges, family) {
-                    rules.push(rule(
-                        [on(), Match::Tcp, Match::Destination(range)],
-                        Action::Jump(REDIRECT),
-                    ));
+                    rules.push(rule([on()].into_iter().chain(to(range)), Action::Jump(REDIRECT)));
                 }
             }
         }
@@ -172,7 +169,7 @@ fn output(flags: &Flags, family: Family) -> Vec<Rule> {
     }
     rules.push(rule([Match::Destination(localhost)], Action::Return));
     for range in of_family(&flags.exclude_outbound_ip_ranges.0, family) {
-        rules.push(rule([Match::Destination(range)], Action::Return));
+        rules.push(rule(to(range), Action::Return));
     }
     for port in &flags.include_outbound_ports.0 {
         rules.push(rule([Match::Port(*port)], Action::Jump(REDIRECT)));
@@ -181,11 +178,17 @@ fn output(flags: &Flags, family: Family) -> Vec<Rule> {
         Selection::All => rules.push(rule([Match::Tcp], Action::Jump(REDIRECT))),
         Selection::Only(ranges) => {
             for range in of_family(ranges, family) {
-                rules.push(rule([Match::Destination(range)], Action::Jump(REDIRECT)));
+                rules.push(rule(to(range), Action::Jump(REDIRECT)));
             }
         }
     }
     rules
+}
+
+/// TCP to a range. The range of all addresses is no match of its own: there is nothing to compare.
+fn to(range: IpNet) -> impl Iterator<Item = Match> {
+    let compared = (range.prefix_len() > 0).then_some(Match::Destination(range));
+    [Match::Tcp].into_iter().chain(compared)
 }
 
 fn of_family(ranges: &[IpNet], family: Family) -> impl Iterator<Item = IpNet> + '_ {
