@@ -12,7 +12,7 @@ use bytes::{Bytes, BytesMut};
 use mesh_core::identity::SpiffeId;
 use mesh_core::peer_authentication::PortMode;
 use mesh_core::protocol::Declared;
-use mesh_wire::tls::verify::peer_identity;
+use mesh_wire::tls::verify::{explain_io, peer_identity};
 use rustls::server::{Accepted, Acceptor};
 use rustls_pki_types::CertificateDer;
 use std::io;
@@ -90,7 +90,7 @@ pub async fn accept(worker: Arc<Worker>, mut client: TcpStream, ahead: Bytes, fa
     // Boxed, so that the handshake's state does not stay with the connection for its life.
     let stream = match tokio::time::timeout(HANDSHAKE_TIMEOUT, Box::pin(handshake)).await {
         Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return refuse(Reason::ClientHandshake, format!("handshake failed: {error}")),
+        Ok(Err(error)) => return refuse(Reason::ClientHandshake, format!("handshake failed: {}", explain_io(&error))),
         Err(_) => return refuse(Reason::ClientHandshake, "handshake not finished in time".into()),
     };
     let peer = match peer(stream.get_ref().1) {

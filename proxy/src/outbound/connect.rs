@@ -7,7 +7,7 @@ use crate::refusals::Reason;
 use crate::worker::Worker;
 use mesh_core::destination::{Destination, Endpoint};
 use mesh_core::identity::SpiffeId;
-use mesh_wire::tls::verify::peer_identity;
+use mesh_wire::tls::verify::{explain_io, peer_identity};
 use rustls_pki_types::ServerName;
 use std::io;
 use std::sync::Arc;
@@ -47,7 +47,7 @@ pub enum ConnectError {
     #[error("no certificate is loaded")]
     NoCertificate,
     /// TLS.
-    #[error("handshake failed: {0}")]
+    #[error("handshake failed: {}", explain_io(.0))]
     Handshake(io::Error),
     /// The server is somebody else.
     #[error("the server is {0}, which is none of the destination's identities")]

@@ -3,7 +3,7 @@
 //!
 //! A [`Material`] exists only if its parts fit together, so what was loaded stays in force until the next whole one.
 
-use super::verify::{PeerError, PeerVerifier, TrustDomains, spiffe_id};
+use super::verify::{PeerError, PeerVerifier, TrustDomains, explain, spiffe_id};
 use mesh_core::identity::SpiffeId;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::CryptoProvider;
@@ -80,7 +80,7 @@ impl Material {
         let any_name = ServerName::IpAddress(std::net::IpAddr::from([127, 0, 0, 1]).into());
         verifier
             .verify_server_cert(leaf, &certified_key.cert[1..], &any_name, &[], now)
-            .map_err(|error| MaterialError::Chain(error.to_string()))?;
+            .map_err(|error| MaterialError::Chain(explain(&error)))?;
         Ok(Self {
             certified_key: Arc::new(certified_key),
             identity,

@@ -127,6 +127,24 @@ fn refused(error: PeerError) -> rustls::Error {
     CertificateError::Other(OtherError(Arc::new(error))).into()
 }
 
+/// Why a handshake failed, in words: rustls shows what a verifier of its own adds only in the form for debugging.
+#[must_use]
+pub fn explain(error: &rustls::Error) -> String {
+    match error {
+        rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(inner))) => inner.to_string(),
+        other => other.to_string(),
+    }
+}
+
+/// [`explain`] for the error of a stream, as tokio-rustls gives it.
+#[must_use]
+pub fn explain_io(error: &std::io::Error) -> String {
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+        Some(inner) => explain(inner),
+        None => error.to_string(),
+    }
+}
+
 /// webpki's verdict in rustls' words, so that the alert sent and the error logged say what was wrong.
 fn certificate_error(error: webpki::Error) -> rustls::Error {
     match error {
