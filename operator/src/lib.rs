@@ -1,1 +1,15 @@
-//! Stub.
+//! The operator: it issues the mesh's certificates, keeps them fresh in Secrets, and serves discovery to the proxies.
+//! Every replica serves; the one that holds the lease writes to the API server.
+
+pub mod ca;
+pub mod certificates;
+pub mod discovery;
+pub mod feeds;
+pub mod health;
+pub mod index;
+pub mod kubernetes;
+pub mod mesh_config;
+pub mod metrics;
+pub mod run;
+pub mod settings;
+pub mod writers;

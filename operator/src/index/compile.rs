@@ -1,0 +1,165 @@
+//! From the world to discovery resources: destinations with their endpoints' identities and mutual TLS, and what a pod's
+//! own proxy needs to know of itself.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use mesh_core::destination::{Destination, Endpoint, Resolution};
+use mesh_core::hosts::fqdn;
+use mesh_core::identity::SpiffeId;
+use mesh_core::labels::{canonical_name, canonical_revision};
+use mesh_core::peer_authentication::{Effective, PortMode};
+use mesh_core::protocol::Declared;
+use mesh_wire::convert::Workload;
+
+use super::changes::Named;
+use super::records::PodRecord;
+use super::resolve::Target;
+use super::shared::MeshFacts;
+use super::world::World;
+
+/// Compiles a destination; `None` when its Service or pod is gone.
+#[must_use]
+pub fn destination(world: &World, mesh: &MeshFacts, target: &Target) -> Option<Destination> {
+    match target {
+        Target::Service { name, port } => service(world, mesh, name, *port),
+        Target::Pod(address) => pod(world, mesh, *address),
+    }
+}
+
+fn service(world: &World, mesh: &MeshFacts, name: &Named, port: u16) -> Option<Destination> {
+    let service = world.service_named(name)?;
+    let declared = service.ports.iter().find(|candidate| candidate.port == port)?;
+    let mut ready = BTreeMap::new();
+    let mut going = BTreeMap::new();
+    // Servers that are not ready now may be asked the moment they are, so their identities are among the accepted ones.
+    let mut identities = BTreeSet::new();
+    for slice in world.slices_of(name) {
+        let Some((_, number)) = slice.ports.iter().find(|(port_name, _)| *port_name == declared.name) else {
+            continue;
+        };
+        for found in &slice.endpoints {
+            let endpoint = endpoint(world, mesh, SocketAddr::new(found.address, *number));
+            identities.extend(endpoint.identity.clone());
+            if found.ready {
+                ready.insert(endpoint.address, endpoint);
+            } else if found.serving {
+                going.insert(endpoint.address, endpoint);
+            }
+        }
+    }
+    // As kube-proxy does: what is going away but still serves is better than nothing.
+    let chosen = if ready.is_empty() { going } else { ready };
+    Some(Destination {
+        host: fqdn(&name.1, &name.0, &mesh.cluster_domain).into(),
+        namespace: name.0.clone(),
+        port,
+        protocol: declared.protocol(port),
+        resolution: if service.headless {
+            Resolution::OriginalDestination
+        } else {
+            Resolution::Balanced
+        },
+        endpoints: chosen.into_values().collect(),
+        identities: identities.into_iter().collect(),
+    })
+}
+
+fn pod(world: &World, mesh: &MeshFacts, address: SocketAddr) -> Option<Destination> {
+    let (name, _) = world.pod_by_address(address.ip())?;
+    let endpoint = endpoint(world, mesh, address);
+    let protocol = declared_on(world, address);
+    Some(Destination {
+        host: address.ip().to_string().into(),
+        namespace: name.0.clone(),
+        port: address.port(),
+        protocol: protocol.unwrap_or_default(),
+        resolution: Resolution::OriginalDestination,
+        identities: endpoint.identity.iter().cloned().collect(),
+        endpoints: vec![endpoint],
+    })
+}
+
+/// An endpoint with its identity, and mutual TLS where its pod takes it: injected, and not under a policy that disables
+/// it on this very port.
+fn endpoint(world: &World, mesh: &MeshFacts, address: SocketAddr) -> Endpoint {
+    let Some((name, pod)) = world.pod_by_address(address.ip()) else {
+        return Endpoint {
+            address,
+            mutual_tls: false,
+            identity: None,
+            workload: Arc::from(""),
+        };
+    };
+    let identity = pod
+        .injected
+        .then(|| SpiffeId::new(mesh.trust_domain.clone(), &name.0, &pod.service_account).ok())
+        .flatten();
+    let mutual_tls = mesh.auto_mtls
+        && identity.is_some()
+        && world
+            .effective(&mesh.root_namespace, &name.0, &pod.labels)
+            .on_port(address.port())
+            != PortMode::Disable;
+    Endpoint {
+        address,
+        mutual_tls,
+        identity,
+        workload: canonical_name(&pod.labels, &name.1).into(),
+    }
+}
+
+/// What Services declare of a pod's port; the first Service by name that says anything decides.
+fn declared_on(world: &World, address: SocketAddr) -> Option<Declared> {
+    ports_at(world, address.ip()).remove(&address.port())
+}
+
+fn ports_at(world: &World, address: std::net::IpAddr) -> BTreeMap<u16, Declared> {
+    let mut ports = BTreeMap::new();
+    for name in world.services_behind(address) {
+        let Some(service) = world.service_named(name) else {
+            continue;
+        };
+        for slice in world
+            .slices_of(name)
+            .filter(|slice| slice.endpoints.iter().any(|e| e.address == address))
+        {
+            for (port_name, number) in &slice.ports {
+                let Some(port) = service.ports.iter().find(|port| port.name == *port_name) else {
+                    continue;
+                };
+                let declared = port.protocol(*number);
+                let held = ports.entry(*number).or_insert(declared);
+                if *held == Declared::Detect {
+                    *held = declared;
+                }
+            }
+        }
+    }
+    ports
+}
+
+/// What a pod's own proxy needs to know of its pod.
+#[must_use]
+pub fn workload(world: &World, mesh: &MeshFacts, name: &Named, pod: &PodRecord) -> Workload {
+    let mut ports = BTreeMap::new();
+    for address in &pod.addresses {
+        ports.extend(ports_at(world, *address));
+    }
+    Workload {
+        namespace: name.0.to_string(),
+        pod: name.1.to_string(),
+        service_account: pod.service_account.to_string(),
+        canonical_name: canonical_name(&pod.labels, &name.1).to_owned(),
+        canonical_revision: canonical_revision(&pod.labels).to_owned(),
+        ports,
+        allow_any: mesh.allow_any,
+    }
+}
+
+/// The modes in force on a pod's ports.
+#[must_use]
+pub fn inbound(world: &World, mesh: &MeshFacts, name: &Named, pod: &PodRecord) -> Effective {
+    world.effective(&mesh.root_namespace, &name.0, &pod.labels)
+}

@@ -1,0 +1,93 @@
+//! From a query, as a client's namespace sees it, to the one thing that it means.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use mesh_core::destination::Query;
+use mesh_core::hosts::candidates;
+
+use super::changes::{Key, Named};
+use super::world::World;
+
+/// What a query means. Two queries with the same target have the same resource, encoded once.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Target {
+    /// A port of a Service, by its position in the Service's list of ports.
+    Service {
+        /// The Service.
+        name: Named,
+        /// The port that clients name it by.
+        port: u16,
+    },
+    /// A pod's port, called by the pod's address.
+    Pod(SocketAddr),
+}
+
+/// What the answer to a query depends on, whether it exists or not.
+#[must_use]
+pub fn depends_on(query: &Query, client_namespace: &str, cluster_domain: &str) -> Vec<Key> {
+    match query {
+        Query::Host { host, .. } => candidates(host, client_namespace, cluster_domain)
+            .into_iter()
+            .map(|candidate| Key::Service((candidate.namespace.into(), candidate.service.into())))
+            .collect(),
+        Query::Address(address) => vec![Key::Address(address.ip())],
+    }
+}
+
+/// Finds what a query means; `None` when the mesh knows nothing of that name or address.
+#[must_use]
+pub fn resolve(world: &World, query: &Query, client_namespace: &str, cluster_domain: &str) -> Option<Target> {
+    match query {
+        Query::Host { host, port } => {
+            candidates(host, client_namespace, cluster_domain)
+                .into_iter()
+                .find_map(|candidate| {
+                    let name: Named = (candidate.namespace.into(), candidate.service.into());
+                    let service = world.service_named(&name)?;
+                    // Only the pods of headless Services have names of their own.
+                    if candidate.pod.is_some() && !service.headless {
+                        return None;
+                    }
+                    port_of(world, &name, *port).map(|port| Target::Service { name, port })
+                })
+        }
+        Query::Address(address) => {
+            if let Some((name, service)) = world.service_by_address(address.ip()) {
+                let known = service.ports.iter().any(|port| port.port == address.port());
+                return known.then(|| Target::Service {
+                    name: name.clone(),
+                    port: address.port(),
+                });
+            }
+            world.pod_by_address(address.ip()).map(|_| Target::Pod(*address))
+        }
+    }
+}
+
+/// The Service port that a dialled port means. A headless Service's clients dial its pods, so there the pods' port counts
+/// first.
+fn port_of(world: &World, name: &Named, dialled: u16) -> Option<u16> {
+    let service = world.service_named(name)?;
+    if service.headless {
+        let by_pods = world
+            .slices_of(name)
+            .flat_map(|slice| &slice.ports)
+            .find(|(_, number)| *number == dialled)
+            .and_then(|(port_name, _)| service.ports.iter().find(|port| port.name == *port_name));
+        if let Some(port) = by_pods {
+            return Some(port.port);
+        }
+    }
+    service
+        .ports
+        .iter()
+        .find(|port| port.port == dialled)
+        .map(|port| port.port)
+}
+
+/// The name of a pod as the index keeps it.
+#[must_use]
+pub fn named(namespace: &str, name: &str) -> Named {
+    (Arc::from(namespace), Arc::from(name))
+}

@@ -1,0 +1,293 @@
+//! The index as its users share it: events go in, changes are gathered for a moment and then published, and resources are
+//! encoded once for all streams.
+
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use mesh_core::destination::Query;
+use mesh_core::identity::TrustDomain;
+use mesh_wire::convert::TrustBundle;
+use mesh_wire::delta::Encoded;
+use mesh_wire::resources as wire;
+use prost::Message;
+use tokio::sync::{Notify, broadcast};
+
+use super::changes::{Changed, Key, Named};
+use super::compile;
+use super::resolve::{Target, resolve};
+use super::world::World;
+use crate::metrics::Metrics;
+
+/// How long the first change of a burst waits for more.
+const DEBOUNCE: Duration = Duration::from_millis(50);
+
+/// The most Services, and the most pods, whose encoded destinations are kept; beyond it all are encoded anew when they
+/// are next asked for.
+const MOST_ENCODED: usize = 50_000;
+
+/// The most ports of one of them.
+const MOST_PORTS: usize = 256;
+
+/// Batches of changes that a slow stream may fall behind before it has to look at everything again.
+const BATCHES: usize = 256;
+
+/// Service accounts whose pods changed, waiting for the reconciler, before it has to look at all of them.
+const ACCOUNTS: usize = 4096;
+
+/// What holds for the whole mesh.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MeshFacts {
+    /// The mesh's trust domain.
+    pub trust_domain: TrustDomain,
+    /// Further trust domains that count as its own.
+    pub aliases: Vec<TrustDomain>,
+    /// The namespace whose policies govern the mesh.
+    pub root_namespace: String,
+    /// The cluster's DNS domain.
+    pub cluster_domain: String,
+    /// Whether clients use mutual TLS wherever the server takes it.
+    pub auto_mtls: bool,
+    /// Whether traffic to what the mesh does not know passes.
+    pub allow_any: bool,
+    /// The trusted roots, DER.
+    pub roots: Vec<Bytes>,
+}
+
+struct State {
+    world: World,
+    mesh: MeshFacts,
+}
+
+/// The index. Cheap to share by `Arc`.
+pub struct Index {
+    state: RwLock<State>,
+    /// Encoded destinations. Filled under the state's read lock and emptied under its write lock, so that nothing stale
+    /// is put back.
+    encoded: Mutex<Destinations>,
+    pending: Mutex<(Changed, Option<Instant>)>,
+    wake: Notify,
+    batches: broadcast::Sender<Arc<Changed>>,
+    accounts: broadcast::Sender<Named>,
+    metrics: Arc<Metrics>,
+}
+
+impl std::fmt::Debug for Index {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Index").finish_non_exhaustive()
+    }
+}
+
+impl Index {
+    /// An empty index.
+    #[must_use]
+    pub fn new(mesh: MeshFacts, metrics: Arc<Metrics>) -> Self {
+        Self {
+            state: RwLock::new(State {
+                world: World::default(),
+                mesh,
+            }),
+            encoded: Mutex::default(),
+            pending: Mutex::default(),
+            wake: Notify::new(),
+            batches: broadcast::Sender::new(BATCHES),
+            accounts: broadcast::Sender::new(ACCOUNTS),
+            metrics,
+        }
+    }
+
+    /// Applies an event: `event` changes the world and says what it touched.
+    pub fn apply(&self, event: impl FnOnce(&mut World, &MeshFacts) -> Changed) {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        let State { world, mesh } = &mut *state;
+        let changed = event(world, mesh);
+        self.forget(&changed);
+        drop(state);
+        self.gather(changed);
+    }
+
+    /// Takes new facts of the whole mesh.
+    pub fn set_mesh(&self, mesh: MeshFacts) {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        if state.mesh == mesh {
+            return;
+        }
+        state.mesh = mesh;
+        let changed = Changed {
+            all: true,
+            ..Changed::default()
+        };
+        self.forget(&changed);
+        drop(state);
+        self.gather(changed);
+    }
+
+    /// Says that the pods of a service account changed.
+    pub fn touch_account(&self, account: Named) {
+        // Nobody listens while this replica does not hold the lease.
+        let _ = self.accounts.send(account);
+    }
+
+    /// Looks at the world.
+    pub fn read<T>(&self, look: impl FnOnce(&World, &MeshFacts) -> T) -> T {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        look(&state.world, &state.mesh)
+    }
+
+    /// Batches of changes, from now on.
+    #[must_use]
+    pub fn batches(&self) -> broadcast::Receiver<Arc<Changed>> {
+        self.batches.subscribe()
+    }
+
+    /// Service accounts whose pods changed, from now on.
+    #[must_use]
+    pub fn accounts(&self) -> broadcast::Receiver<Named> {
+        self.accounts.subscribe()
+    }
+
+    /// The destination that a query means for a client's namespace; `None` when there is none.
+    #[must_use]
+    pub fn destination(&self, query: &Query, client_namespace: &str) -> Option<Encoded> {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        let State { world, mesh } = &*state;
+        let target = resolve(world, query, client_namespace, &mesh.cluster_domain)?;
+        if let Some(held) = self.encoded.lock().unwrap_or_else(PoisonError::into_inner).get(&target) {
+            return Some(held.clone());
+        }
+        let compiled = encode(&wire::Destination::from(&compile::destination(world, mesh, &target)?));
+        self.metrics.compiled.with_label_values(&["destination"]).inc();
+        self.encoded
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(target, compiled.clone());
+        Some(compiled)
+    }
+
+    /// What a pod is, for its own proxy; `None` when there is no such pod.
+    #[must_use]
+    pub fn workload(&self, pod: &Named) -> Option<Encoded> {
+        self.read(|world, mesh| {
+            let record = world.pod_named(pod)?;
+            Some(encode(&wire::Workload::from(&compile::workload(
+                world, mesh, pod, record,
+            ))))
+        })
+    }
+
+    /// The modes in force on a pod's ports; `None` when there is no such pod.
+    #[must_use]
+    pub fn inbound(&self, pod: &Named) -> Option<Encoded> {
+        self.read(|world, mesh| {
+            let record = world.pod_named(pod)?;
+            Some(encode(&wire::InboundPolicy::from(&compile::inbound(
+                world, mesh, pod, record,
+            ))))
+        })
+    }
+
+    /// Whom the mesh trusts; `None` while no authority is loaded.
+    #[must_use]
+    pub fn trust_bundle(&self) -> Option<Encoded> {
+        self.read(|_, mesh| {
+            let bundle = TrustBundle {
+                trust_domain: mesh.trust_domain.clone(),
+                aliases: mesh.aliases.clone(),
+                roots: mesh.roots.clone(),
+            };
+            (!mesh.roots.is_empty()).then(|| encode(&wire::TrustBundle::from(&bundle)))
+        })
+    }
+
+    /// Publishes gathered changes, a moment after the first of each burst. Runs until the process ends.
+    pub async fn publish(&self) {
+        loop {
+            self.wake.notified().await;
+            tokio::time::sleep(DEBOUNCE).await;
+            let (changed, since) = std::mem::take(&mut *self.pending.lock().unwrap_or_else(PoisonError::into_inner));
+            if changed.is_empty() {
+                continue;
+            }
+            if let Some(since) = since {
+                self.metrics.publish_seconds.observe(since.elapsed().as_secs_f64());
+            }
+            // Without a stream there is nobody to tell.
+            let _ = self.batches.send(Arc::new(changed));
+        }
+    }
+
+    /// Drops encoded destinations that a change concerns.
+    fn forget(&self, changed: &Changed) {
+        if changed.is_empty() {
+            return;
+        }
+        let mut encoded = self.encoded.lock().unwrap_or_else(PoisonError::into_inner);
+        if changed.all {
+            *encoded = Destinations::default();
+            return;
+        }
+        for key in &changed.keys {
+            match key {
+                Key::Service(name) => encoded.services.remove(name).map(drop),
+                Key::Address(address) => encoded.pods.remove(address).map(drop),
+                Key::Pod(_) => None,
+            };
+        }
+    }
+
+    fn gather(&self, changed: Changed) {
+        if changed.is_empty() {
+            return;
+        }
+        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        pending.0.merge(changed);
+        pending.1.get_or_insert_with(Instant::now);
+        drop(pending);
+        self.wake.notify_one();
+    }
+}
+
+/// Encoded destinations, by what changes and then by port.
+#[derive(Default)]
+struct Destinations {
+    services: HashMap<Named, HashMap<u16, Encoded>>,
+    pods: HashMap<IpAddr, HashMap<u16, Encoded>>,
+}
+
+impl Destinations {
+    fn get(&self, target: &Target) -> Option<&Encoded> {
+        match target {
+            Target::Service { name, port } => self.services.get(name)?.get(port),
+            Target::Pod(address) => self.pods.get(&address.ip())?.get(&address.port()),
+        }
+    }
+
+    fn insert(&mut self, target: Target, encoded: Encoded) {
+        // A pod's ports are as many as a client dials.
+        if self.services.len() >= MOST_ENCODED || self.pods.len() >= MOST_ENCODED {
+            *self = Self::default();
+        }
+        let (ports, port) = match target {
+            Target::Service { name, port } => (self.services.entry(name).or_default(), port),
+            Target::Pod(address) => (self.pods.entry(address.ip()).or_default(), address.port()),
+        };
+        if ports.len() >= MOST_PORTS {
+            ports.clear();
+        }
+        ports.insert(port, encoded);
+    }
+}
+
+/// Encodes a message. The version is a hash of the bytes, so that every replica gives the same bytes the same version.
+fn encode(message: &impl Message) -> Encoded {
+    let body = Bytes::from(message.encode_to_vec());
+    let mut hasher = DefaultHasher::new();
+    body.hash(&mut hasher);
+    Encoded {
+        version: format!("{:016x}", hasher.finish()),
+        body,
+    }
+}

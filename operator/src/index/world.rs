@@ -1,0 +1,314 @@
+//! The records and the maps that find them. Every method that applies an event says what it touched.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use mesh_core::labels::Labels;
+use mesh_core::peer_authentication::{Effective, Policy, effective};
+
+use super::changes::{Changed, Key, Named};
+use super::records::{PodRecord, ServiceRecord, SliceRecord};
+
+/// All that is known of the cluster.
+#[derive(Debug, Default)]
+pub struct World {
+    pods: HashMap<Named, PodRecord>,
+    pod_at: HashMap<IpAddr, Named>,
+    /// The pods of a service account whose sidecars read its Secret.
+    users: HashMap<Named, BTreeSet<Arc<str>>>,
+    services: HashMap<Named, ServiceRecord>,
+    service_at: HashMap<IpAddr, Named>,
+    slices: HashMap<Named, SliceRecord>,
+    slices_of: HashMap<Named, BTreeSet<Arc<str>>>,
+    /// Which Services an address is an endpoint of, with the number of slices that say so.
+    endpoint_of: HashMap<IpAddr, BTreeMap<Named, usize>>,
+    policies: BTreeMap<Arc<str>, BTreeMap<Arc<str>, Policy>>,
+}
+
+impl World {
+    /// Takes a pod, new or changed (`Some`), or its end.
+    pub fn pod(&mut self, name: &Named, record: Option<PodRecord>) -> Changed {
+        let mut changed = Changed::default();
+        let before = self.pods.remove(name);
+        // What only concerns the kubelet is no change for any proxy.
+        let same = match (&before, &record) {
+            (Some(before), Some(now)) => {
+                let mut before = before.clone();
+                before.told_serial.clone_from(&now.told_serial);
+                before == *now
+            }
+            (None, None) => true,
+            _ => false,
+        };
+        if let Some(before) = &before {
+            for address in &before.addresses {
+                if self.pod_at.get(address) == Some(name) {
+                    self.pod_at.remove(address);
+                }
+                self.touch_address(*address, &mut changed);
+            }
+            let account = (name.0.clone(), before.service_account.clone());
+            if let Some(users) = self.users.get_mut(&account) {
+                users.remove(&name.1);
+                if users.is_empty() {
+                    self.users.remove(&account);
+                }
+            }
+        }
+        if let Some(record) = record {
+            for address in &record.addresses {
+                self.pod_at.insert(*address, name.clone());
+                self.touch_address(*address, &mut changed);
+            }
+            if record.uses_certificate {
+                let account = (name.0.clone(), record.service_account.clone());
+                self.users.entry(account).or_default().insert(name.1.clone());
+            }
+            self.pods.insert(name.clone(), record);
+        }
+        if same {
+            return Changed::default();
+        }
+        changed.keys.insert(Key::Pod(name.clone()));
+        changed
+    }
+
+    /// Takes a Service or its end.
+    pub fn service(&mut self, name: &Named, record: Option<ServiceRecord>) -> Changed {
+        let mut changed = Changed::default();
+        let before = self.services.remove(name);
+        let same = before == record;
+        if let Some(before) = before {
+            for address in before.addresses {
+                if self.service_at.get(&address) == Some(name) {
+                    self.service_at.remove(&address);
+                }
+                changed.keys.insert(Key::Address(address));
+            }
+        }
+        if let Some(record) = record {
+            for address in &record.addresses {
+                self.service_at.insert(*address, name.clone());
+            }
+            self.services.insert(name.clone(), record);
+        }
+        if same {
+            return Changed::default();
+        }
+        self.touch_service(name, &mut changed);
+        // What a Service declares of a port is also what its pods' own proxies go by.
+        for address in self.addresses_behind(name) {
+            self.touch_pod_at(address, &mut changed);
+        }
+        changed
+    }
+
+    /// Takes an EndpointSlice or its end.
+    pub fn slice(&mut self, name: &Named, record: Option<SliceRecord>) -> Changed {
+        let mut changed = Changed::default();
+        let before = self.slices.remove(name);
+        let same = before == record;
+        let mut affected: HashSet<IpAddr> = HashSet::new();
+        if let Some(before) = before {
+            for endpoint in &before.endpoints {
+                affected.insert(endpoint.address);
+                if let Some(services) = self.endpoint_of.get_mut(&endpoint.address) {
+                    if let Some(count) = services.get_mut(&before.service) {
+                        *count -= 1;
+                        if *count == 0 {
+                            services.remove(&before.service);
+                        }
+                    }
+                    if services.is_empty() {
+                        self.endpoint_of.remove(&endpoint.address);
+                    }
+                }
+            }
+            if let Some(slices) = self.slices_of.get_mut(&before.service) {
+                slices.remove(&name.1);
+                if slices.is_empty() {
+                    self.slices_of.remove(&before.service);
+                }
+            }
+            self.touch_service(&before.service, &mut changed);
+        }
+        if let Some(record) = record {
+            for endpoint in &record.endpoints {
+                affected.insert(endpoint.address);
+                let services = self.endpoint_of.entry(endpoint.address).or_default();
+                *services.entry(record.service.clone()).or_default() += 1;
+            }
+            self.slices_of
+                .entry(record.service.clone())
+                .or_default()
+                .insert(name.1.clone());
+            self.touch_service(&record.service, &mut changed);
+            self.slices.insert(name.clone(), record);
+        }
+        if same {
+            return Changed::default();
+        }
+        for address in affected {
+            self.touch_pod_at(address, &mut changed);
+        }
+        changed
+    }
+
+    /// Takes a PeerAuthentication or its end.
+    pub fn policy(&mut self, name: &Named, policy: Option<Policy>, root_namespace: &str) -> Changed {
+        let of_namespace = self.policies.entry(name.0.clone()).or_default();
+        let same = of_namespace.get(&name.1) == policy.as_ref();
+        match policy {
+            Some(policy) => {
+                of_namespace.insert(name.1.clone(), policy);
+            }
+            None => {
+                of_namespace.remove(&name.1);
+                if of_namespace.is_empty() {
+                    self.policies.remove(&name.0);
+                }
+            }
+        }
+        let mut changed = Changed::default();
+        if same {
+            return changed;
+        }
+        if &*name.0 == root_namespace {
+            changed.all = true;
+            return changed;
+        }
+        let concerned: Vec<Named> = self.pods.keys().filter(|pod| pod.0 == name.0).cloned().collect();
+        for pod in concerned {
+            for address in self
+                .pods
+                .get(&pod)
+                .map(|record| record.addresses.clone())
+                .unwrap_or_default()
+            {
+                self.touch_address(address, &mut changed);
+            }
+            changed.keys.insert(Key::Pod(pod));
+        }
+        changed
+    }
+
+    /// Every policy.
+    pub fn policies(&self) -> impl Iterator<Item = &Policy> {
+        self.policies.values().flat_map(BTreeMap::values)
+    }
+
+    /// The modes in force on a pod's ports.
+    #[must_use]
+    pub fn effective(&self, root_namespace: &str, namespace: &str, labels: &Labels) -> Effective {
+        let of = |name: &str| self.policies.get(name).into_iter().flat_map(BTreeMap::values);
+        let mesh = (namespace != root_namespace)
+            .then(|| of(root_namespace))
+            .into_iter()
+            .flatten();
+        effective(of(namespace).chain(mesh), root_namespace, namespace, labels)
+    }
+
+    /// A pod by name.
+    #[must_use]
+    pub fn pod_named(&self, name: &Named) -> Option<&PodRecord> {
+        self.pods.get(name)
+    }
+
+    /// The pod that has an address.
+    #[must_use]
+    pub fn pod_by_address(&self, address: IpAddr) -> Option<(&Named, &PodRecord)> {
+        self.pods.get_key_value(self.pod_at.get(&address)?)
+    }
+
+    /// A Service by name.
+    #[must_use]
+    pub fn service_named(&self, name: &Named) -> Option<&ServiceRecord> {
+        self.services.get(name)
+    }
+
+    /// The Service that has an address.
+    #[must_use]
+    pub fn service_by_address(&self, address: IpAddr) -> Option<(&Named, &ServiceRecord)> {
+        self.services.get_key_value(self.service_at.get(&address)?)
+    }
+
+    /// The Services that an address is an endpoint of.
+    pub fn services_behind(&self, address: IpAddr) -> impl Iterator<Item = &Named> {
+        self.endpoint_of.get(&address).into_iter().flat_map(BTreeMap::keys)
+    }
+
+    /// The EndpointSlices of a Service, in the order of their names.
+    pub fn slices_of(&self, service: &Named) -> impl Iterator<Item = &SliceRecord> {
+        let namespace = service.0.clone();
+        let names = self.slices_of.get(service).into_iter().flatten();
+        names.filter_map(move |name| self.slices.get(&(namespace.clone(), name.clone())))
+    }
+
+    /// The pods whose sidecars read the Secret of a service account.
+    pub fn users(&self, account: &Named) -> impl Iterator<Item = (&Arc<str>, &PodRecord)> {
+        let namespace = account.0.clone();
+        let names = self.users.get(account).into_iter().flatten();
+        names.filter_map(move |name| Some((name, self.pods.get(&(namespace.clone(), name.clone()))?)))
+    }
+
+    /// Every service account that some pod's sidecar reads the Secret of.
+    pub fn accounts(&self) -> impl Iterator<Item = &Named> {
+        self.users.keys()
+    }
+
+    /// The names of all pods, for a list that must be compared with a new one.
+    pub fn pod_names(&self) -> impl Iterator<Item = &Named> {
+        self.pods.keys()
+    }
+
+    /// The names of all Services.
+    pub fn service_names(&self) -> impl Iterator<Item = &Named> {
+        self.services.keys()
+    }
+
+    /// The names of all EndpointSlices.
+    pub fn slice_names(&self) -> impl Iterator<Item = &Named> {
+        self.slices.keys()
+    }
+
+    /// The names of all policies.
+    pub fn policy_names(&self) -> impl Iterator<Item = Named> {
+        self.policies
+            .iter()
+            .flat_map(|(namespace, of)| of.keys().map(|name| (namespace.clone(), name.clone())))
+    }
+
+    fn addresses_behind(&self, service: &Named) -> Vec<IpAddr> {
+        self.slices_of(service)
+            .flat_map(|slice| slice.endpoints.iter().map(|endpoint| endpoint.address))
+            .collect()
+    }
+
+    /// A pod's address changed, and with it every Service that it is an endpoint of.
+    fn touch_address(&self, address: IpAddr, changed: &mut Changed) {
+        changed.keys.insert(Key::Address(address));
+        for service in self.services_behind(address) {
+            self.touch_service(service, changed);
+        }
+    }
+
+    fn touch_service(&self, name: &Named, changed: &mut Changed) {
+        changed.keys.insert(Key::Service(name.clone()));
+        for address in self
+            .services
+            .get(name)
+            .into_iter()
+            .flat_map(|service| &service.addresses)
+        {
+            changed.keys.insert(Key::Address(*address));
+        }
+    }
+
+    fn touch_pod_at(&self, address: IpAddr, changed: &mut Changed) {
+        changed.keys.insert(Key::Address(address));
+        if let Some(pod) = self.pod_at.get(&address) {
+            changed.keys.insert(Key::Pod(pod.clone()));
+        }
+    }
+}

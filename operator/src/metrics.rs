@@ -1,0 +1,252 @@
+//! The operator's own metrics, as /metrics shows them. Names say the unit; durations are seconds.
+
+use prometheus::{
+    Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
+};
+
+/// Every metric of the operator.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// Reconciliations that ended, by controller.
+    pub reconciles: IntCounterVec,
+    /// Reconciliations that failed, by controller.
+    pub reconcile_errors: IntCounterVec,
+    /// How long reconciliations took, by controller.
+    pub reconcile_seconds: HistogramVec,
+    /// Objects that wait for reconciliation, by controller.
+    pub queue_depth: IntGaugeVec,
+    /// Certificates issued for the first time, by kind (workload, webhook, discovery).
+    pub certificates_issued: IntCounterVec,
+    /// Certificates replaced before their end, by kind.
+    pub certificates_rotated: IntCounterVec,
+    /// Certificates that could not be issued or written, by kind.
+    pub certificates_failed: IntCounterVec,
+    /// Secrets that have a certificate's name but another owner.
+    pub foreign_secrets: IntGauge,
+    /// Seconds until the first of all workload certificates ends.
+    pub nearest_expiry: Gauge,
+    /// Whether the certificate authority's Secret can be used as it stands.
+    pub ca_usable: IntGauge,
+    /// Whether this replica holds the lease.
+    pub leader: IntGauge,
+    /// Objects that could not be decoded, by kind.
+    pub undecodable: IntCounterVec,
+    /// Watches that failed and were started again, by kind.
+    pub watch_errors: IntCounterVec,
+    /// Whether the meshConfig in the ConfigMap can be used as it stands.
+    pub mesh_config_usable: IntGauge,
+    /// Pods whose kubelet was nudged to read a new certificate, by result.
+    pub nudges: IntCounterVec,
+    /// Discovery streams that are open.
+    pub streams: IntGauge,
+    /// Discovery connections and streams refused, by reason.
+    pub streams_refused: IntCounterVec,
+    /// Discovery responses sent, by resource type.
+    pub pushes: IntCounterVec,
+    /// Discovery responses that a proxy rejected, by resource type.
+    pub rejections: IntCounterVec,
+    /// Resources compiled for discovery, by resource type.
+    pub compiled: IntCounterVec,
+    /// How long a change waited from the API server's event until it was published to the streams.
+    pub publish_seconds: Histogram,
+}
+
+/// Buckets for durations from a millisecond to ten seconds.
+const DURATIONS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
+
+impl Metrics {
+    /// Makes and registers all metrics.
+    ///
+    /// # Panics
+    /// Never: names and labels are constants that a test goes through.
+    #[must_use]
+    #[allow(clippy::expect_used)]
+    pub fn new() -> Self {
+        let registry = Registry::new();
+        let counters = |name: &str, help: &str, label: &str| {
+            let metric = IntCounterVec::new(Opts::new(name, help), &[label]).expect("a constant name");
+            registry.register(Box::new(metric.clone())).expect("a unique name");
+            metric
+        };
+        let gauge = |name: &str, help: &str| {
+            let metric = IntGauge::new(name, help).expect("a constant name");
+            registry.register(Box::new(metric.clone())).expect("a unique name");
+            metric
+        };
+        let reconcile_seconds = HistogramVec::new(
+            HistogramOpts::new("pinnace_reconcile_duration_seconds", "How long reconciliations took.")
+                .buckets(DURATIONS.to_vec()),
+            &["controller"],
+        )
+        .expect("a constant name");
+        let publish_seconds = Histogram::with_opts(
+            HistogramOpts::new(
+                "pinnace_discovery_publish_delay_seconds",
+                "How long a change waited until it was published to the streams.",
+            )
+            .buckets(DURATIONS.to_vec()),
+        )
+        .expect("a constant name");
+        let queue_depth = IntGaugeVec::new(
+            Opts::new("pinnace_reconcile_queue_depth", "Objects that wait for reconciliation."),
+            &["controller"],
+        )
+        .expect("a constant name");
+        let nearest_expiry = Gauge::new(
+            "pinnace_certificate_nearest_expiry_seconds",
+            "Seconds until the first of all workload certificates ends.",
+        )
+        .expect("a constant name");
+        registry
+            .register(Box::new(reconcile_seconds.clone()))
+            .expect("a unique name");
+        registry
+            .register(Box::new(publish_seconds.clone()))
+            .expect("a unique name");
+        registry.register(Box::new(queue_depth.clone())).expect("a unique name");
+        registry
+            .register(Box::new(nearest_expiry.clone()))
+            .expect("a unique name");
+        let build = IntGaugeVec::new(Opts::new("istio_build", "What runs here."), &["component", "tag"])
+            .expect("a constant name");
+        registry.register(Box::new(build.clone())).expect("a unique name");
+        build.with_label_values(&["operator", env!("CARGO_PKG_VERSION")]).set(1);
+        Self {
+            reconciles: counters("pinnace_reconcile_total", "Reconciliations that ended.", "controller"),
+            reconcile_errors: counters(
+                "pinnace_reconcile_errors_total",
+                "Reconciliations that failed.",
+                "controller",
+            ),
+            reconcile_seconds,
+            queue_depth,
+            certificates_issued: counters(
+                "pinnace_certificates_issued_total",
+                "Certificates issued for the first time.",
+                "kind",
+            ),
+            certificates_rotated: counters(
+                "pinnace_certificates_rotated_total",
+                "Certificates replaced by a new one.",
+                "kind",
+            ),
+            certificates_failed: counters(
+                "pinnace_certificates_failed_total",
+                "Certificates that could not be issued or written.",
+                "kind",
+            ),
+            foreign_secrets: gauge(
+                "pinnace_foreign_secrets",
+                "Secrets that have a certificate's name but another owner.",
+            ),
+            nearest_expiry,
+            ca_usable: gauge(
+                "pinnace_ca_usable",
+                "Whether the certificate authority's Secret can be used.",
+            ),
+            leader: gauge("pinnace_leader", "Whether this replica holds the lease."),
+            undecodable: counters(
+                "pinnace_undecodable_objects_total",
+                "Objects that could not be decoded.",
+                "kind",
+            ),
+            watch_errors: counters(
+                "pinnace_watch_errors_total",
+                "Watches that failed and were started again.",
+                "kind",
+            ),
+            mesh_config_usable: gauge("pinnace_mesh_config_usable", "Whether the meshConfig can be used."),
+            nudges: counters(
+                "pinnace_certificate_nudges_total",
+                "Pods whose kubelet was told of a new certificate.",
+                "result",
+            ),
+            streams: gauge("pinnace_discovery_streams", "Discovery streams that are open."),
+            streams_refused: counters(
+                "pinnace_discovery_refused_total",
+                "Discovery connections and streams refused.",
+                "reason",
+            ),
+            pushes: counters("pinnace_discovery_pushes_total", "Discovery responses sent.", "type"),
+            rejections: counters(
+                "pinnace_discovery_rejections_total",
+                "Responses that a proxy rejected.",
+                "type",
+            ),
+            compiled: counters(
+                "pinnace_discovery_compiled_total",
+                "Resources compiled for discovery.",
+                "type",
+            ),
+            publish_seconds,
+            registry,
+        }
+    }
+
+    /// The page in Prometheus' text format, with the media type.
+    #[must_use]
+    pub fn render(&self) -> (String, String) {
+        let encoder = TextEncoder::new();
+        let mut page = Vec::new();
+        // Encoding into memory fails only for metrics that are malformed, which a test excludes.
+        let _ = encoder.encode(&self.registry.gather(), &mut page);
+        (
+            encoder.format_type().to_owned(),
+            String::from_utf8_lossy(&page).into_owned(),
+        )
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Counts an open stream for as long as it lives.
+#[derive(Debug)]
+pub struct Open(IntGauge);
+
+impl Open {
+    /// Adds one to `gauge` until this is dropped.
+    #[must_use]
+    pub fn new(gauge: &IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+/// A counter of one label value, for code that counts often.
+#[must_use]
+pub fn labelled(counters: &IntCounterVec, label: &str) -> IntCounter {
+    counters.with_label_values(&[label])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_names_every_metric_that_has_a_value() {
+        let metrics = Metrics::new();
+        metrics.reconciles.with_label_values(&["identity"]).inc();
+        let open = Open::new(&metrics.streams);
+        let (media_type, page) = metrics.render();
+        assert!(media_type.starts_with("text/plain"));
+        assert!(
+            page.contains("pinnace_reconcile_total{controller=\"identity\"} 1"),
+            "{page}"
+        );
+        assert!(page.contains("pinnace_discovery_streams 1"), "{page}");
+        drop(open);
+        assert_eq!(metrics.streams.get(), 0);
+    }
+}

@@ -1,0 +1,320 @@
+//! How the parts are put together, and the order in which they end.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_server::AggregatedDiscoveryServiceServer;
+use k8s_openapi::api::admissionregistration::v1::{MutatingWebhookConfiguration, ValidatingWebhookConfiguration};
+use kube::runtime::events::{Recorder, Reporter};
+use kube::{Api, Client};
+use mesh_api::MeshConfig;
+use rustls::crypto::CryptoProvider;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio_stream::wrappers::ReceiverStream;
+use tracing::{info, warn};
+
+use crate::ca::{Authority, store};
+use crate::discovery::credentials::{self, Current, Holder};
+use crate::discovery::{accept, service::Discovery};
+use crate::feeds::{self, Policies, Progress};
+use crate::health::{self, Health};
+use crate::index::{Index, MeshFacts};
+use crate::kubernetes::leader::{self, Leadership};
+use crate::mesh_config;
+use crate::metrics::Metrics;
+use crate::settings::Settings;
+use crate::writers::{ca_bundle, identities, nudge, serving, status};
+
+/// Connections that are through their handshake and wait for the server.
+const WAITING_CONNECTIONS: usize = 64;
+
+/// HTTP/2 streams of one connection: one for discovery, and some to spare.
+const STREAMS_PER_CONNECTION: u32 = 8;
+
+/// How often a silent connection is asked for a sign of life, and how long it may take to give it.
+const KEEPALIVE: Duration = Duration::from_secs(30);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long streams and the lease may take to end.
+const SHUTDOWN: Duration = Duration::from_secs(8);
+
+/// Runs the operator until `stop` turns true.
+///
+/// # Errors
+/// When the API server cannot be configured or a port cannot be listened on.
+pub async fn run(settings: Settings, provider: Arc<CryptoProvider>, stop: watch::Receiver<bool>) -> anyhow::Result<()> {
+    let client = Client::try_default().await.context("no way to the API server")?;
+    let metrics = Arc::new(Metrics::new());
+    let discovery_listener = TcpListener::bind(settings.discovery_addr)
+        .await
+        .with_context(|| format!("cannot listen on --discovery-addr {}", settings.discovery_addr))?;
+    let metrics_listener = TcpListener::bind(settings.metrics_addr)
+        .await
+        .with_context(|| format!("cannot listen on --metrics-addr {}", settings.metrics_addr))?;
+
+    let (authority_in, authority) = watch::channel::<Option<Arc<Authority>>>(None);
+    let (config_in, config) = watch::channel::<Option<Arc<MeshConfig>>>(None);
+    let nothing = mesh_config::facts(
+        &MeshConfig::default(),
+        &settings.namespace,
+        &settings.cluster_domain,
+        None,
+    );
+    let (facts_in, facts) = watch::channel::<Arc<MeshFacts>>(Arc::new(nothing.clone()));
+    let index = Arc::new(Index::new(nothing, metrics.clone()));
+    let policies = Arc::new(Policies::default());
+    let progress = Progress::new(0);
+    let leadership = Leadership::default();
+    let current = Current::default();
+    let listening = Arc::new(AtomicBool::new(false));
+
+    let health = Health {
+        metrics: metrics.clone(),
+        progress: progress.clone(),
+        credentials: current.clone(),
+        listening: listening.clone(),
+    };
+    let health = tokio::spawn(health::serve(metrics_listener, health, stopped(stop.clone())));
+
+    let secrets = Api::namespaced(client.clone(), &settings.namespace);
+    let config_maps = Api::namespaced(client.clone(), &settings.namespace);
+    let config_map = settings.revisioned(mesh_api::mesh_config::CONFIG_MAP);
+    tokio::spawn(store::load(secrets, authority_in, metrics.clone()));
+    tokio::spawn(mesh_config::load(config_maps, config_map, config_in, metrics.clone()));
+    tokio::spawn(mesh_config::join(
+        config.clone(),
+        authority.clone(),
+        settings.namespace.clone(),
+        settings.cluster_domain.clone(),
+        facts_in,
+        index.clone(),
+    ));
+    tokio::spawn(feeds::run(
+        client.clone(),
+        index.clone(),
+        policies.clone(),
+        progress.clone(),
+        metrics.clone(),
+    ));
+    let publishing = index.clone();
+    tokio::spawn(async move { publishing.publish().await });
+
+    let lease = leader::run(
+        Api::namespaced(client.clone(), &settings.namespace),
+        settings.revisioned("pinnace-operator"),
+        settings.pod_name.clone(),
+        leadership.clone(),
+        metrics.clone(),
+        stopped(stop.clone()),
+    );
+    let lease = tokio::spawn(lease);
+    let writers = Writers {
+        settings: settings.clone(),
+        client,
+        index: index.clone(),
+        policies,
+        authority: authority.clone(),
+        config: config.clone(),
+        progress: progress.clone(),
+        leadership,
+        metrics: metrics.clone(),
+        provider: provider.clone(),
+    };
+    tokio::spawn(writers.run());
+
+    // Nothing is served before it is known: a stream that opened earlier would be told of an empty mesh.
+    let ready = async {
+        feeds::synced(&progress).await;
+        // A sender that is gone means that the process ends.
+        let _ = config.clone().wait_for(Option::is_some).await;
+        let _ = authority.clone().wait_for(Option::is_some).await;
+    };
+    tokio::select! {
+        () = ready => {}
+        () = stopped(stop.clone()) => {}
+    }
+    let holder = Holder {
+        namespace: settings.namespace.clone(),
+        service_account: settings.service_account.clone(),
+        ttl: settings.workload_cert_ttl,
+    };
+    tokio::spawn(credentials::keep(
+        current.clone(),
+        authority,
+        facts,
+        holder,
+        provider,
+        metrics.clone(),
+    ));
+    let discovery = tokio::spawn(serve(
+        discovery_listener,
+        current,
+        index,
+        metrics,
+        listening,
+        stop.clone(),
+    ));
+
+    stopped(stop).await;
+    info!("stops");
+    let ending = async {
+        let (lease, discovery, health) = tokio::join!(lease, discovery, health);
+        if lease.is_err() || discovery.is_err() || health.is_err() {
+            warn!("a part did not end in order");
+        }
+    };
+    if tokio::time::timeout(SHUTDOWN, ending).await.is_err() {
+        warn!("some streams did not end in time");
+    }
+    Ok(())
+}
+
+/// Serves discovery until `stop` turns true.
+async fn serve(
+    listener: TcpListener,
+    current: Current,
+    index: Arc<Index>,
+    metrics: Arc<Metrics>,
+    listening: Arc<AtomicBool>,
+    stop: watch::Receiver<bool>,
+) {
+    let (ready, connections) = mpsc::channel(WAITING_CONNECTIONS);
+    tokio::spawn(accept::run(listener, current, ready, metrics.clone()));
+    listening.store(true, Ordering::Relaxed);
+    let service = AggregatedDiscoveryServiceServer::new(Discovery {
+        index,
+        metrics,
+        stop: stop.clone(),
+    });
+    let served = tonic::transport::Server::builder()
+        .http2_keepalive_interval(Some(KEEPALIVE))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .max_concurrent_streams(Some(STREAMS_PER_CONNECTION))
+        .add_service(service)
+        .serve_with_incoming_shutdown(ReceiverStream::new(connections), stopped(stop))
+        .await;
+    if let Err(error) = served {
+        warn!(%error, "the discovery server ended");
+    }
+    listening.store(false, Ordering::Relaxed);
+}
+
+/// What the lease holder runs.
+struct Writers {
+    settings: Settings,
+    client: Client,
+    index: Arc<Index>,
+    policies: Arc<Policies>,
+    authority: watch::Receiver<Option<Arc<Authority>>>,
+    config: watch::Receiver<Option<Arc<MeshConfig>>>,
+    progress: Progress,
+    leadership: Leadership,
+    metrics: Arc<Metrics>,
+    provider: Arc<CryptoProvider>,
+}
+
+impl Writers {
+    /// Writes whenever the lease is held, for as long as it is.
+    async fn run(mut self) {
+        loop {
+            self.leadership.gained().await;
+            let leadership = self.leadership.clone();
+            tokio::select! {
+                () = self.write() => return,
+                () = leadership.lost() => {}
+            }
+        }
+    }
+
+    async fn write(&mut self) {
+        let Self {
+            settings,
+            client,
+            index,
+            policies,
+            leadership,
+            metrics,
+            provider,
+            ..
+        } = self;
+        let secrets = Api::namespaced(client.clone(), &settings.namespace);
+        let keep = store::keep(
+            secrets,
+            settings.namespace.clone(),
+            self.authority.clone(),
+            leadership.clone(),
+        );
+        let rest = async {
+            feeds::synced(&self.progress).await;
+            // A sender that is gone means that the process ends.
+            let _ = self.config.wait_for(Option::is_some).await;
+            let _ = self.authority.clone().wait_for(Option::is_some).await;
+            let (news, announced) = mpsc::channel(nudge::QUEUED);
+            let reporter = Reporter {
+                controller: "pinnace-operator".to_owned(),
+                instance: Some(settings.pod_name.clone()),
+            };
+            let identities = identities::run(Arc::new(identities::Context {
+                client: client.clone(),
+                index: index.clone(),
+                authority: self.authority.clone(),
+                ttl: settings.workload_cert_ttl,
+                leadership: leadership.clone(),
+                metrics: metrics.clone(),
+                provider: provider.clone(),
+                events: Recorder::new(client.clone(), reporter),
+                news,
+                memory: std::sync::Mutex::default(),
+            }));
+            let nudges = nudge::run(
+                client.clone(),
+                index.clone(),
+                announced,
+                leadership.clone(),
+                metrics.clone(),
+            );
+            let serving = serving::Serving {
+                client: client.clone(),
+                namespace: settings.namespace.clone(),
+                secret: settings.revisioned("pinnace-webhook-tls"),
+                service: settings.revisioned("pinnace-webhook"),
+                cluster_domain: settings.cluster_domain.clone(),
+                authority: self.authority.clone(),
+                leadership: leadership.clone(),
+                metrics: metrics.clone(),
+                provider: provider.clone(),
+            };
+            let injector = ca_bundle::keep::<MutatingWebhookConfiguration>(
+                client.clone(),
+                settings.revisioned("pinnace-sidecar-injector"),
+                self.authority.clone(),
+                leadership.clone(),
+                metrics.clone(),
+            );
+            let validator = ca_bundle::keep::<ValidatingWebhookConfiguration>(
+                client.clone(),
+                settings.revisioned("pinnace-validator"),
+                self.authority.clone(),
+                leadership.clone(),
+                metrics.clone(),
+            );
+            let statuses = status::keep(
+                client.clone(),
+                index.clone(),
+                policies.clone(),
+                leadership.clone(),
+                metrics.clone(),
+            );
+            tokio::join!(identities, nudges, serving.run(), injector, validator, statuses);
+        };
+        tokio::join!(keep, rest);
+    }
+}
+
+async fn stopped(mut stop: watch::Receiver<bool>) {
+    // A sender that is gone means that the process ends.
+    let _ = stop.wait_for(|stop| *stop).await;
+}

@@ -1,0 +1,530 @@
+//! The reconciler of service accounts' certificates. A round is: read the Secret, judge it, plan (pure), apply, report.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use futures::{Stream, StreamExt};
+use k8s_openapi::api::core::v1::{ObjectReference, Secret, ServiceAccount};
+use kube::api::{Api, DeleteParams, PostParams, Preconditions};
+use kube::core::{DeserializeGuard, PartialObjectMeta};
+use kube::runtime::controller::{Action, Config, Controller};
+use kube::runtime::events::{Event, EventType, Recorder};
+use kube::runtime::reflector::ObjectRef;
+use kube::runtime::watcher;
+use kube::{Client, Resource, ResourceExt};
+use mesh_core::certificate::issued_at;
+use mesh_core::identity::SpiffeId;
+use rustls::crypto::CryptoProvider;
+use tokio::sync::{broadcast, mpsc, watch};
+use tracing::{debug, info, warn};
+
+use super::nudge::{self, News};
+use crate::ca::{Authority, Subject};
+use crate::certificates::held::seconds;
+use crate::certificates::plan::LONGEST_ACCOUNT_NAME;
+use crate::certificates::{Defect, Expected, Facts, Held, Plan, Reason, Refusal, Use, plan, secret};
+use crate::index::Index;
+use crate::index::changes::Named;
+use crate::kubernetes::leader::Leadership;
+use crate::kubernetes::watch::{Change, follow};
+use crate::metrics::Metrics;
+
+/// The controller's name in metrics.
+const CONTROLLER: &str = "identity";
+
+/// Service accounts worked on at once, so that a start with thousands of them stays gentle on the API server.
+const CONCURRENCY: u16 = 16;
+
+/// The first wait after a failure, doubled for each further one, and the longest.
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+const LONGEST_RETRY: Duration = Duration::from_secs(60);
+
+/// How often a Secret of another owner is looked at again.
+const FOREIGN_RETRY: Duration = Duration::from_secs(30);
+
+/// How often everything is looked at even though nothing seems to have changed.
+const RESYNC: Duration = Duration::from_secs(3600);
+
+/// The first pods of a service account stand for all in events.
+const REPORTED_PODS: usize = 5;
+
+/// A ServiceAccount, of which only the metadata is looked at.
+type Account = PartialObjectMeta<ServiceAccount>;
+
+/// Why a round failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The API server refused or did not answer.
+    #[error("{doing}: {error}")]
+    Api {
+        /// What was being done.
+        doing: &'static str,
+        /// What it said.
+        #[source]
+        error: kube::Error,
+    },
+    /// The certificate could not be issued.
+    #[error(transparent)]
+    Ca(#[from] crate::ca::CaError),
+    /// No identity can be formed of these names.
+    #[error(transparent)]
+    Identity(#[from] mesh_core::identity::IdentityError),
+    /// There is no authority to issue from.
+    #[error("the certificate authority is not loaded")]
+    NoAuthority,
+    /// The lease is not held any more.
+    #[error("the lease is not held")]
+    NotLeader,
+}
+
+/// What a round works with.
+pub struct Context {
+    /// The API server.
+    pub client: Client,
+    /// Who uses what.
+    pub index: Arc<Index>,
+    /// Who signs.
+    pub authority: watch::Receiver<Option<Arc<Authority>>>,
+    /// How long certificates live.
+    pub ttl: Duration,
+    /// Whether this replica may write.
+    pub leadership: Leadership,
+    /// Where it is counted.
+    pub metrics: Arc<Metrics>,
+    /// Who checks keys.
+    pub provider: Arc<CryptoProvider>,
+    /// Where events are written.
+    pub events: Recorder,
+    /// To whom new certificates are announced.
+    pub news: mpsc::Sender<News>,
+    /// What rounds remember.
+    pub memory: Mutex<Memory>,
+}
+
+/// What rounds remember of service accounts.
+#[derive(Debug, Default)]
+pub struct Memory {
+    /// The Secrets of ours that the watch has told of.
+    secrets: HashSet<Named>,
+    /// Since when nothing uses a Secret.
+    unused: HashMap<Named, Instant>,
+    /// When certificates end, seconds since the epoch.
+    ends: HashMap<Named, i64>,
+    /// Failures in a row.
+    failures: HashMap<Named, u32>,
+    /// Refusals that were reported.
+    refused: HashMap<Named, Refusal>,
+}
+
+impl Context {
+    fn remember<T>(&self, with: impl FnOnce(&mut Memory) -> T) -> T {
+        with(&mut self.memory.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Runs the controller while the lease is held.
+pub async fn run(context: Arc<Context>) {
+    let accounts: Api<Account> = Api::all(context.client.clone());
+    let (touched, triggers) = mpsc::channel::<Named>(1024);
+    let controller = Controller::new(accounts, watcher::Config::default())
+        .with_config(Config::default().concurrency(CONCURRENCY))
+        .reconcile_on(requests(context.clone(), triggers))
+        .run(reconcile, retry, context.clone())
+        .for_each(|result| async move {
+            if let Err(error) = result {
+                // A service account that is gone takes its Secret with it by the owner reference.
+                debug!(%error, "a service account was not reconciled");
+            }
+        });
+    tokio::join!(controller, follow_secrets(context.clone(), touched), measure(context));
+}
+
+/// Requests for rounds: from pods, from Secrets, and for everything when the authority or the mesh changes.
+fn requests(
+    context: Arc<Context>,
+    secrets: mpsc::Receiver<Named>,
+) -> impl Stream<Item = ObjectRef<Account>> + Send + 'static {
+    let pods = context.index.accounts();
+    let authority = context.authority.clone();
+    let batches = context.index.batches();
+    let reference = |account: &Named| ObjectRef::new(&account.1).within(&account.0);
+    futures::stream::unfold(
+        (context, secrets, pods, authority, batches),
+        move |(context, mut secrets, mut pods, mut authority, mut batches)| async move {
+            let everything = |context: &Context| {
+                let mut all: HashSet<Named> = context.index.read(|world, _| world.accounts().cloned().collect());
+                context.remember(|memory| all.extend(memory.secrets.iter().cloned()));
+                all.into_iter().collect::<Vec<_>>()
+            };
+            let accounts = loop {
+                tokio::select! {
+                    secret = secrets.recv() => break vec![secret?],
+                    pod = pods.recv() => match pod {
+                        Ok(account) => break vec![account],
+                        Err(broadcast::error::RecvError::Lagged(_)) => break everything(&context),
+                        Err(broadcast::error::RecvError::Closed) => return None,
+                    },
+                    changed = authority.changed() => {
+                        changed.ok()?;
+                        break everything(&context);
+                    }
+                    batch = batches.recv() => match batch {
+                        Ok(batch) if batch.all => break everything(&context),
+                        Err(broadcast::error::RecvError::Closed) => return None,
+                        _ => {}
+                    },
+                }
+            };
+            context
+                .metrics
+                .queue_depth
+                .with_label_values(&[CONTROLLER])
+                .set(i64::try_from(accounts.len()).unwrap_or(i64::MAX));
+            Some((
+                futures::stream::iter(accounts),
+                (context, secrets, pods, authority, batches),
+            ))
+        },
+    )
+    .flatten()
+    .map(move |account| reference(&account))
+}
+
+/// Follows our Secrets, so that an edit or a deletion is repaired at once, and so that unused ones are known.
+async fn follow_secrets(context: Arc<Context>, touched: mpsc::Sender<Named>) {
+    let secrets: Api<DeserializeGuard<PartialObjectMeta<Secret>>> = Api::all(context.client.clone());
+    let ours = format!(
+        "{}={}",
+        mesh_api::labels::MANAGED_BY,
+        mesh_api::labels::MANAGED_BY_PINNACE
+    );
+    let config = watcher::Config::default().labels(&ours);
+    let (send, mut receive) = mpsc::unbounded_channel::<Named>();
+    let remembering = context.clone();
+    let watching = follow(secrets, config, context.metrics.clone(), move |change| {
+        let (namespace, name, there) = match change {
+            Change::Applied(secret) => (secret.namespace().unwrap_or_default(), secret.name_any(), true),
+            Change::Deleted { namespace, name } => (namespace, name, false),
+            Change::Listing | Change::Listed | Change::Undecodable(_) => return,
+        };
+        let Some(account) = secret::account(&name) else { return };
+        let account: Named = (namespace.into(), account.into());
+        remembering.remember(|memory| {
+            if there {
+                memory.secrets.insert(account.clone())
+            } else {
+                memory.secrets.remove(&account)
+            }
+        });
+        // The receiver lives as long as this future.
+        let _ = send.send(account);
+    });
+    let passing = async {
+        while let Some(account) = receive.recv().await {
+            if touched.send(account).await.is_err() {
+                return;
+            }
+        }
+    };
+    tokio::join!(watching, passing);
+}
+
+/// Keeps the gauge of the nearest expiry.
+async fn measure(context: Arc<Context>) {
+    loop {
+        let (nearest, foreign) = context.remember(|memory| {
+            (
+                memory.ends.values().min().copied(),
+                memory.refused.values().filter(|r| **r == Refusal::Foreign).count(),
+            )
+        });
+        context
+            .metrics
+            .foreign_secrets
+            .set(i64::try_from(foreign).unwrap_or(i64::MAX));
+        if let Some(nearest) = nearest {
+            #[allow(clippy::cast_precision_loss)]
+            context
+                .metrics
+                .nearest_expiry
+                .set((nearest - seconds(SystemTime::now())) as f64);
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+async fn reconcile(account: Arc<Account>, context: Arc<Context>) -> Result<Action, Failure> {
+    let timer = context
+        .metrics
+        .reconcile_seconds
+        .with_label_values(&[CONTROLLER])
+        .start_timer();
+    let result = round(&account, &context).await;
+    timer.observe_duration();
+    context.metrics.reconciles.with_label_values(&[CONTROLLER]).inc();
+    let depth = context.metrics.queue_depth.with_label_values(&[CONTROLLER]);
+    depth.set((depth.get() - 1).max(0));
+    if result.is_ok() {
+        context.remember(|memory| memory.failures.remove(&named(&account)));
+    }
+    result
+}
+
+fn named(account: &Account) -> Named {
+    (
+        account.namespace().unwrap_or_default().into(),
+        account.name_any().into(),
+    )
+}
+
+fn retry(account: Arc<Account>, error: &Failure, context: Arc<Context>) -> Action {
+    let name = named(&account);
+    let failures = context.remember(|memory| {
+        let count = memory.failures.entry(name.clone()).or_default();
+        *count += 1;
+        *count
+    });
+    context.metrics.reconcile_errors.with_label_values(&[CONTROLLER]).inc();
+    if !matches!(error, Failure::NotLeader) {
+        context
+            .metrics
+            .certificates_failed
+            .with_label_values(&["workload"])
+            .inc();
+        warn!(namespace = &*name.0, service_account = &*name.1, %error, failures, "a certificate could not be kept; what is there stays in force");
+    }
+    let wait = FIRST_RETRY
+        .saturating_mul(1 << failures.saturating_sub(1).min(10))
+        .min(LONGEST_RETRY);
+    Action::requeue(wait.mul_f64(0.75 + 0.5 * rand::random::<f64>()))
+}
+
+async fn round(account: &Account, context: &Context) -> Result<Action, Failure> {
+    let name = named(account);
+    let usage = usage(context, &name);
+    let known = context.remember(|memory| memory.secrets.contains(&name));
+    let owner = account.uid().unwrap_or_default();
+    if account.metadata.deletion_timestamp.is_some() || (usage != Use::Now && !known) {
+        context.remember(|memory| memory.ends.remove(&name));
+        return Ok(Action::await_change());
+    }
+    // Read.
+    let authority = context.authority.borrow().clone().ok_or(Failure::NoAuthority)?;
+    let secret_name = secret::name(&name.1);
+    let secrets: Api<Secret> = Api::namespaced(context.client.clone(), &name.0);
+    let too_long = name.1.len() > LONGEST_ACCOUNT_NAME;
+    let found = if too_long {
+        None
+    } else {
+        secrets.get_opt(&secret_name).await.map_err(api("reading the Secret"))?
+    };
+    // Judge.
+    let trust_domain = context.index.read(|_, mesh| mesh.trust_domain.clone());
+    let id = SpiffeId::new(trust_domain, &name.0, &name.1)?;
+    let subject = Subject::Workload(id.clone());
+    let expected = Expected {
+        subject: &subject,
+        owner: Some(&owner),
+        authority: &authority,
+        ttl: context.ttl,
+    };
+    let now = SystemTime::now();
+    let held = Held::new(found.as_ref(), &expected, &context.provider, now);
+    // Plan.
+    let plan = plan(&Facts {
+        name: &name.1,
+        usage,
+        held: &held,
+        now: seconds(now),
+    });
+    if !matches!(plan, Plan::Refuse(_)) {
+        context.remember(|memory| memory.refused.remove(&name));
+    }
+    // Apply and report.
+    match plan {
+        Plan::Nothing => Ok(Action::await_change()),
+        Plan::Linger(wait) => Ok(Action::requeue(wait)),
+        Plan::Keep { pair, renew_in } => {
+            context.remember(|memory| memory.ends.insert(name.clone(), pair.not_after));
+            let news = News {
+                account: name,
+                issued: issued_at(pair.not_before, pair.not_after),
+                serial: pair.serial,
+            };
+            if !nudge::uninformed(&context.index, &news).is_empty() {
+                announce(context, news).await;
+            }
+            Ok(Action::requeue(renew_in.min(RESYNC)))
+        }
+        Plan::Issue(reason) => {
+            let leaf = authority.issue(&subject, context.ttl, now)?;
+            let text = id.to_string();
+            let owner = secret::Owner {
+                name: &name.1,
+                uid: &owner,
+                spiffe_id: &text,
+            };
+            let fixed = reason == Reason::Defect(Defect::Fixed);
+            let before = found.as_ref().filter(|_| !fixed);
+            let new = secret::make(&name.0, &secret_name, &leaf, authority.roots_pem(), Some(owner), before);
+            if !context.leadership.held() {
+                return Err(Failure::NotLeader);
+            }
+            if fixed {
+                remove(&secrets, &secret_name, found.as_ref()).await?;
+            }
+            match before {
+                Some(_) => secrets.replace(&secret_name, &PostParams::default(), &new).await,
+                None => secrets.create(&PostParams::default(), &new).await,
+            }
+            .map_err(api("writing the Secret"))?;
+            let counter = match reason {
+                Reason::Missing => &context.metrics.certificates_issued,
+                Reason::Due | Reason::Defect(_) => &context.metrics.certificates_rotated,
+            };
+            counter.with_label_values(&["workload"]).inc();
+            info!(
+                namespace = &*name.0,
+                service_account = &*name.1,
+                serial = leaf.serial,
+                ?reason,
+                "wrote a certificate"
+            );
+            let end = seconds(leaf.not_after);
+            context.remember(|memory| memory.ends.insert(name.clone(), end));
+            announce(
+                context,
+                News {
+                    account: name,
+                    serial: leaf.serial,
+                    issued: seconds(now),
+                },
+            )
+            .await;
+            // The write comes back through the watch, and the round after it says when to renew.
+            Ok(Action::requeue(Duration::from_secs(5)))
+        }
+        Plan::Remove => {
+            if !context.leadership.held() {
+                return Err(Failure::NotLeader);
+            }
+            remove(&secrets, &secret_name, found.as_ref()).await?;
+            context.remember(|memory| {
+                memory.ends.remove(&name);
+                memory.unused.remove(&name);
+            });
+            info!(
+                namespace = &*name.0,
+                service_account = &*name.1,
+                "removed a certificate that nothing uses"
+            );
+            Ok(Action::await_change())
+        }
+        Plan::Refuse(refusal) => {
+            let before = context.remember(|memory| memory.refused.insert(name.clone(), refusal));
+            if before != Some(refusal) {
+                report(context, account, &name, refusal).await;
+            }
+            Ok(Action::requeue(FOREIGN_RETRY))
+        }
+    }
+}
+
+/// Whether pods use the certificate, and if not, for how long they have not.
+fn usage(context: &Context, name: &Named) -> Use {
+    let used = context.index.read(|world, _| world.users(name).next().is_some());
+    context.remember(|memory| {
+        if used {
+            memory.unused.remove(name);
+            return Use::Now;
+        }
+        // Service accounts that never had a Secret need no clock.
+        if !memory.secrets.contains(name) {
+            return Use::NotSince(Duration::ZERO);
+        }
+        Use::NotSince(memory.unused.entry(name.clone()).or_insert_with(Instant::now).elapsed())
+    })
+}
+
+async fn announce(context: &Context, news: News) {
+    // The receiver is gone only when the process ends.
+    let _ = context.news.send(news).await;
+}
+
+async fn remove(secrets: &Api<Secret>, name: &str, found: Option<&Secret>) -> Result<(), Failure> {
+    let only = Preconditions {
+        uid: found.and_then(ResourceExt::uid),
+        resource_version: found.and_then(ResourceExt::resource_version),
+    };
+    let parameters = DeleteParams {
+        preconditions: Some(only),
+        ..DeleteParams::default()
+    };
+    match secrets.delete(name, &parameters).await {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+        Err(error) => Err(api("removing the Secret")(error)),
+    }
+}
+
+/// Says in the log and in events, on the ServiceAccount and on its pods, why there is no certificate.
+async fn report(context: &Context, account: &Account, name: &Named, refusal: Refusal) {
+    warn!(namespace = &*name.0, service_account = &*name.1, %refusal, "no certificate is issued");
+    let event = Event {
+        type_: EventType::Warning,
+        reason: match refusal {
+            Refusal::Foreign => "CertificateSecretNotOurs",
+            Refusal::NameTooLong => "ServiceAccountNameTooLong",
+        }
+        .to_owned(),
+        note: Some(refusal.to_string()),
+        action: "IssueCertificate".to_owned(),
+        secondary: None,
+    };
+    let mut about = vec![ObjectReference {
+        api_version: Some("v1".to_owned()),
+        kind: Some("ServiceAccount".to_owned()),
+        ..account.metadata_reference()
+    }];
+    let pods: Vec<String> = context.index.read(|world, _| {
+        world
+            .users(name)
+            .take(REPORTED_PODS)
+            .map(|(pod, _)| pod.to_string())
+            .collect()
+    });
+    about.extend(pods.into_iter().map(|pod| ObjectReference {
+        api_version: Some("v1".to_owned()),
+        kind: Some("Pod".to_owned()),
+        name: Some(pod),
+        namespace: Some(name.0.to_string()),
+        ..ObjectReference::default()
+    }));
+    for object in about {
+        if let Err(error) = context.events.publish(&event, &object).await {
+            warn!(kind = object.kind, name = object.name, %error, "an event could not be written");
+        }
+    }
+}
+
+/// The reference to an object by its metadata.
+trait MetadataReference {
+    fn metadata_reference(&self) -> ObjectReference;
+}
+
+impl MetadataReference for Account {
+    fn metadata_reference(&self) -> ObjectReference {
+        let metadata = self.meta();
+        ObjectReference {
+            name: metadata.name.clone(),
+            namespace: metadata.namespace.clone(),
+            uid: metadata.uid.clone(),
+            ..ObjectReference::default()
+        }
+    }
+}
+
+fn api(doing: &'static str) -> impl FnOnce(kube::Error) -> Failure {
+    move |error| Failure::Api { doing, error }
+}
