@@ -3,6 +3,12 @@
 //!
 //! `UPDATE=1 cargo test -p webhook --test golden` writes the expectations anew; read the difference before it is kept.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test ends where its expectation does"
+)]
+
 use std::{collections::BTreeMap, fs, path::Path};
 
 use mesh_api::MeshConfig;
@@ -179,6 +185,9 @@ fn without_sidecar(pod: Value, original: &Value) -> Value {
         if given.is_none() {
             pod["metadata"].as_object_mut().unwrap().remove(map);
         }
+    }
+    if original.get("metadata").is_none() {
+        pod.as_object_mut().unwrap().remove("metadata");
     }
     pod
 }
