@@ -1,1 +1,3 @@
-//! Stub.
+//! What the integration tests share, and the tools that run beside them.
+
+pub mod fixtures;
