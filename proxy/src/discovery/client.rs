@@ -152,16 +152,19 @@ impl Client {
             connected = connecting => connected,
             never = discard(requests) => match never {},
         };
-        let mut opened = false;
         let ended = match connected {
             Ok((channel, leaf)) => tokio::select! {
-                ended = stream::run(self.node(), channel, mesh, requests, applier, &mut opened) => ended,
+                ended = stream::run(self.node(), channel, mesh, requests, applier) => ended,
                 () = superseded(tls, leaf) => return Ok(()),
             },
             Err(error) => Err(error),
         };
         let Err(error) = ended;
-        tracing::warn!(address = self.address, %error, opened, "no discovery; what was received stays in force");
+        if matches!(error, StreamError::Ended) {
+            tracing::debug!(address = self.address, "the operator ended the stream");
+        } else {
+            tracing::warn!(address = self.address, %error, "no discovery; what was received stays in force");
+        }
         Err(error)
     }
 

@@ -9,7 +9,6 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use mesh_core::destination::Destination;
 use mesh_core::peer_authentication::{Effective, PortMode};
 use mesh_wire::convert::{TrustBundle, Workload};
-use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 
 use super::name::{Name, is_host};
@@ -162,9 +161,7 @@ impl Mesh {
     /// Whether workload, inbound policy and trust bundle have been received.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.shared.workload_received.load(Ordering::Acquire)
-            && self.shared.inbound.load().is_some()
-            && self.shared.trust.borrow().is_some()
+        self.has_workload() && self.shared.inbound.load().is_some() && self.shared.trust.borrow().is_some()
     }
 
     /// What is known of a host, as the application wrote it without its port, and the port that it dialled. Neither locks
@@ -270,7 +267,7 @@ impl Mesh {
     }
 
     /// Seconds since this mesh was made.
-    fn now(&self) -> u32 {
+    pub(super) fn now(&self) -> u32 {
         u32::try_from(self.shared.started.elapsed().as_secs()).unwrap_or(u32::MAX)
     }
 }
@@ -323,6 +320,10 @@ impl Mesh {
         ]
     }
 
+    pub(super) fn has_workload(&self) -> bool {
+        self.shared.workload_received.load(Ordering::Acquire)
+    }
+
     /// The slot of a resource name, if the data path asked for it and it is not forgotten.
     pub(super) fn slot_named(&self, name: &str) -> Option<Arc<Slot>> {
         if is_host(name) {
@@ -342,84 +343,4 @@ impl Mesh {
     fn versions(&self) -> std::sync::MutexGuard<'_, Versions> {
         self.shared.versions.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// What the administration pages show.
-impl Mesh {
-    /// All that is known, for `config_dump`; times in seconds.
-    #[must_use]
-    pub fn snapshot(&self) -> Value {
-        let now = self.now();
-        let [trust_version, workload_version, inbound_version] = self.own_versions();
-        let mut asked = self.asked();
-        asked.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
-        let destinations: Vec<Value> = asked
-            .iter()
-            .map(|(name, slot)| {
-                let unused = now.saturating_sub(slot.used());
-                match slot.known().as_deref() {
-                    None => json!({"name": &**name, "state": "unknown", "unused_seconds": unused}),
-                    Some(Known::Absent) => json!({"name": &**name, "state": "absent", "unused_seconds": unused}),
-                    Some(Known::Found { destination, version }) => json!({
-                        "name": &**name, "state": "found", "unused_seconds": unused, "version": &**version,
-                        "destination": destination_json(destination),
-                    }),
-                }
-            })
-            .collect();
-        let update = self
-            .last_update()
-            .and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok());
-        json!({
-            "connected": self.connected(),
-            "ready": self.is_ready(),
-            "last_update": update.map(|since| since.as_secs()),
-            "hosts": self.shared.hosts.len(),
-            "addresses": self.shared.addresses.len(),
-            "workload": self.shared.workload_received.load(Ordering::Acquire).then(|| {
-                let workload = self.workload();
-                let ports = workload.ports.iter();
-                json!({
-                    "version": workload_version,
-                    "namespace": workload.namespace, "pod": workload.pod, "service_account": workload.service_account,
-                    "canonical_name": workload.canonical_name, "canonical_revision": workload.canonical_revision,
-                    "ports": ports.map(|(port, is)| (port.to_string(), is.as_str().into())).collect::<serde_json::Map<_, _>>(),
-                    "outbound_traffic_policy": if workload.allow_any { "ALLOW_ANY" } else { "REGISTRY_ONLY" },
-                })
-            }),
-            "inbound_policy": self.inbound_policy().map(|policy| json!({
-                "version": inbound_version,
-                "mode": policy.mode.to_string(),
-                "ports": policy.ports.iter().map(|(port, mode)| (port.to_string(), mode.to_string().into()))
-                    .collect::<serde_json::Map<_, _>>(),
-                "decided_by": policy.decided_by,
-            })),
-            "trust_bundle": self.shared.trust.borrow().as_ref().map(|bundle| json!({
-                "version": trust_version,
-                "trust_domain": bundle.trust_domain.as_str(),
-                "aliases": bundle.aliases.iter().map(|alias| alias.as_str()).collect::<Vec<_>>(),
-                "roots": bundle.roots.len(),
-            })),
-            "destinations": destinations,
-        })
-    }
-}
-
-fn destination_json(destination: &Destination) -> Value {
-    let endpoints = destination.endpoints.iter().map(|endpoint| {
-        json!({
-            "address": endpoint.address.to_string(),
-            "mutual_tls": endpoint.mutual_tls,
-            "identity": endpoint.identity.as_ref().map(ToString::to_string),
-            "workload": &*endpoint.workload,
-        })
-    });
-    json!({
-        "cluster": destination.cluster_name(),
-        "namespace": &*destination.namespace,
-        "protocol": destination.protocol.as_str(),
-        "resolution": format!("{:?}", destination.resolution),
-        "endpoints": endpoints.collect::<Vec<_>>(),
-        "identities": destination.identities.iter().map(ToString::to_string).collect::<Vec<_>>(),
-    })
 }

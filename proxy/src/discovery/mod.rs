@@ -14,6 +14,7 @@ mod client;
 mod connect;
 mod mesh;
 mod name;
+mod snapshot;
 mod stream;
 mod table;
 

@@ -67,7 +67,7 @@ impl From<tonic::Status> for StreamError {
     }
 }
 
-/// Runs a stream until it ends. `opened` is set once the operator has taken it.
+/// Runs a stream until it ends.
 ///
 /// # Errors
 /// [`StreamError`]: a stream never ends otherwise.
@@ -77,7 +77,6 @@ pub(super) async fn run(
     mesh: &Mesh,
     requests: &mut Requests,
     applier: &mut Applier,
-    opened: &mut bool,
 ) -> Result<Infallible, StreamError> {
     let mut client = AggregatedDiscoveryServiceClient::new(channel).max_decoding_message_size(MAX_RESPONSE_BYTES);
     let (sender, receiver) = mpsc::channel(AHEAD);
@@ -92,8 +91,8 @@ pub(super) async fn run(
         .await
         .map_err(|_| StreamError::NotOpened)??
         .into_inner();
-    *opened = true;
-    let _connected = Connected::new(mesh);
+    // An operator opens every stream before it looks whose it is; only one that answers serves us.
+    let mut connected = None;
 
     let mut names = Vec::new();
     loop {
@@ -105,6 +104,7 @@ pub(super) async fn run(
             },
             response = responses.message() => {
                 let response = response?.ok_or(StreamError::Ended)?;
+                connected.get_or_insert_with(|| Connected::new(mesh));
                 if waiting.len() >= MOST_WAITING {
                     return Err(StreamError::NotRead);
                 }
@@ -123,19 +123,22 @@ pub(super) async fn run(
 /// Everything that is to be subscribed to, with the versions held so that only changes come; trust before policy before
 /// traffic.
 fn first(mesh: &Mesh) -> Vec<DeltaDiscoveryRequest> {
-    let own_types = [type_url::TRUST_BUNDLE, type_url::WORKLOAD, type_url::INBOUND_POLICY];
-    let own = own_types
-        .into_iter()
-        .zip(mesh.own_versions())
-        .map(|(type_url, version)| DeltaDiscoveryRequest {
-            type_url: type_url.to_owned(),
-            resource_names_subscribe: vec![SELF_NAME.to_owned()],
-            initial_resource_versions: (!version.is_empty())
-                .then(|| (SELF_NAME.to_owned(), version))
-                .into_iter()
-                .collect(),
-            ..Default::default()
-        });
+    let [trust, _, inbound] = mesh.own_versions();
+    // What the pod is comes anew every time, so that an operator that serves us always says something.
+    let own = [
+        (type_url::TRUST_BUNDLE, trust),
+        (type_url::WORKLOAD, String::new()),
+        (type_url::INBOUND_POLICY, inbound),
+    ];
+    let own = own.into_iter().map(|(type_url, version)| DeltaDiscoveryRequest {
+        type_url: type_url.to_owned(),
+        resource_names_subscribe: vec![SELF_NAME.to_owned()],
+        initial_resource_versions: (!version.is_empty())
+            .then(|| (SELF_NAME.to_owned(), version))
+            .into_iter()
+            .collect(),
+        ..Default::default()
+    });
     let asked = mesh.asked();
     let destinations = asked.chunks(NAMES_PER_REQUEST).map(|chunk| {
         let held: HashMap<String, String> = chunk

@@ -138,8 +138,7 @@ impl Table {
         self.shard(name)?.load().get(name).cloned()
     }
 
-    /// How many names there are.
-    pub(super) fn len(&self) -> usize {
+    fn len(&self) -> usize {
         self.length.load(Ordering::Relaxed)
     }
 
