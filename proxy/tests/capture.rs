@@ -389,6 +389,8 @@ fn what_is_excluded_passes() {
             ),
             (&["--exclude-interfaces=eth0"], &net.pod, peer, 80, 80),
             (&["--exclude-interfaces=eth0"], &net.peer, pod, APP, APP),
+            (&["--exclude-interfaces=et+"], &net.peer, pod, APP, APP),
+            (&["--exclude-interfaces=et"], &net.peer, pod, APP, 15006),
             (&["--exclude-inbound-ports=8080"], &net.peer, pod, APP, APP),
             (&["--include-inbound-ports=8080"], &net.peer, pod, APP, 15006),
             (&["--include-inbound-ports="], &net.peer, pod, APP, APP),

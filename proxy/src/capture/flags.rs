@@ -2,6 +2,7 @@
 //! is accepted (the flag and the value are put in front of the reason by clap). Values are those of Istio's
 //! annotations `traffic.sidecar.istio.io/*`.
 
+use std::fmt;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -68,9 +69,33 @@ pub enum Selection<T> {
     Only(Vec<T>),
 }
 
-/// The name of a network interface: 1 to 15 bytes, no space, slash or quote.
+/// Network interfaces by name: 1 to 15 bytes, no space, slash or quote.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Interface(pub String);
+pub enum Interface {
+    /// The one of this name.
+    Name(String),
+    /// All whose name begins so; given with `+` (as for iptables) or `*` (as for nft) behind it.
+    Prefix(String),
+}
+
+impl Interface {
+    /// Whether an interface of this name is meant.
+    pub fn has(&self, name: &str) -> bool {
+        match self {
+            Self::Name(own) => own == name,
+            Self::Prefix(prefix) => name.starts_with(prefix),
+        }
+    }
+}
+
+impl fmt::Display for Interface {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(name) => write!(f, "\"{name}\""),
+            Self::Prefix(prefix) => write!(f, "\"{prefix}*\""),
+        }
+    }
+}
 
 const PORT_ACCEPTED: &str = "a port from 1 to 65535";
 const CIDR_ACCEPTED: &str = "a CIDR such as 10.0.0.0/8 or fd00::/8";
@@ -105,14 +130,25 @@ fn range(text: &str) -> Result<IpNet, String> {
 }
 
 fn interface(text: &str) -> Result<Interface, String> {
-    let good = (1..=15).contains(&text.len())
-        && text != "."
-        && text != ".."
-        && text
+    let (name, prefix) = match text.strip_suffix(['+', '*']) {
+        Some(name) => (name, true),
+        None => (text, false),
+    };
+    let good = (1..=15).contains(&name.len())
+        && name != "."
+        && name != ".."
+        && name
             .bytes()
-            .all(|b| b.is_ascii_graphic() && !matches!(b, b'/' | b':' | b'"' | b'*'));
-    good.then(|| Interface(text.to_owned()))
-        .ok_or_else(|| format!("`{text}` is not an interface name of 1 to 15 characters without space, `/`, `:`, `*`"))
+            .all(|b| b.is_ascii_graphic() && !matches!(b, b'/' | b'"' | b'*' | b'\\'));
+    let name = name.to_owned();
+    match (good, prefix) {
+        (true, false) => Ok(Interface::Name(name)),
+        (true, true) => Ok(Interface::Prefix(name)),
+        (false, _) => Err(format!(
+            "`{text}` is not an interface name of 1 to 15 characters without spaces and slashes, with `+` or `*` behind \
+             it for all that begin so"
+        )),
+    }
 }
 
 /// Splits at commas; spaces around a part are allowed, as in Istio's annotations. An entry given twice counts once.
@@ -196,7 +232,7 @@ pub(super) mod tests {
             "--include-outbound-ip-ranges=10.1.2.3/8, fd00::1/64",
             "--exclude-outbound-ports=53,3306,53",
             "--include-inbound-ports=",
-            "--exclude-interfaces=eth1,net1.5",
+            "--exclude-interfaces=eth1,net1.5,veth+,tap*",
         ])
         .unwrap();
         assert_eq!(
@@ -205,7 +241,8 @@ pub(super) mod tests {
         );
         assert_eq!(flags.exclude_outbound_ports, List(vec![53, 3306]));
         assert_eq!(flags.include_inbound_ports, Selection::Only(vec![]));
-        assert_eq!(flags.exclude_interfaces.0.len(), 2);
+        let shown: Vec<_> = flags.exclude_interfaces.0.iter().map(ToString::to_string).collect();
+        assert_eq!(shown, [r#""eth1""#, r#""net1.5""#, r#""veth*""#, r#""tap*""#]);
     }
 
     #[test]
@@ -224,6 +261,8 @@ pub(super) mod tests {
             ("--exclude-outbound-ip-ranges", "example.com", "10.0.0.0/8"),
             ("--exclude-interfaces", "an-interface-name-too-long", "1 to 15"),
             ("--exclude-interfaces", "eth0/x", "1 to 15"),
+            ("--exclude-interfaces", "+", "1 to 15"),
+            ("--exclude-interfaces", "e*h", "1 to 15"),
         ] {
             let error = parse(&[&format!("{flag}={value}")]).unwrap_err();
             for part in [flag, value, accepted] {

@@ -9,6 +9,7 @@ use nlink::netlink::nftables::{
 use nlink::netlink::{Connection, Nftables, Route};
 
 use super::error::{Error, Stage};
+use super::flags::Interface;
 use super::plan::INBOUND_SOURCE_V6;
 use super::rules::{Action, Family, Hook, Match, Rule, TABLE, Table};
 
@@ -213,8 +214,8 @@ fn add_match(rule: NftRule, m: &Match) -> NftRule {
     let prefix = |net: &ipnet::IpNet| Value::Prefix(net.addr(), net.prefix_len());
     match m {
         Match::Tcp => rule.then(NftMatch::eq(Field::L4Proto, TCP)),
-        Match::InInterface(name) => rule.then(NftMatch::eq(Field::Iifname, name.as_str())),
-        Match::OutInterface(name) => rule.then(NftMatch::eq(Field::Oifname, name.as_str())),
+        Match::InInterface(name) => rule.then(NftMatch::eq(Field::Iifname, interface(name))),
+        Match::OutInterface(name) => rule.then(NftMatch::eq(Field::Oifname, interface(name))),
         Match::Source(net) => {
             let field = if net.addr().is_ipv4() {
                 Field::Ip4Saddr
@@ -231,6 +232,13 @@ fn add_match(rule: NftRule, m: &Match) -> NftRule {
         Match::UidNot(uid) => add_owner(rule, MetaKey::SkUid, CmpOp::Neq, *uid),
         Match::Gid(gid) => add_owner(rule, MetaKey::SkGid, CmpOp::Eq, *gid),
         Match::GidNot(gid) => add_owner(rule, MetaKey::SkGid, CmpOp::Neq, *gid),
+    }
+}
+
+fn interface(interface: &Interface) -> Value {
+    match interface {
+        Interface::Name(name) => Value::Name(name.clone()),
+        Interface::Prefix(prefix) => Value::NamePrefix(prefix.clone()),
     }
 }
 

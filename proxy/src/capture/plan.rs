@@ -79,11 +79,11 @@ fn redirect(port: u16) -> Rule {
 
 fn prerouting(flags: &Flags, family: Family) -> Vec<Rule> {
     let mut rules = Vec::new();
-    for Interface(name) in &flags.exclude_interfaces.0 {
+    for name in &flags.exclude_interfaces.0 {
         rules.push(rule([Match::InInterface(name.clone())], Action::Return));
     }
     // What a virtual machine in the pod sends arrives here, and is outbound traffic of the pod.
-    for Interface(name) in &flags.reroute_virtual_interfaces.0 {
+    for name in &flags.reroute_virtual_interfaces.0 {
         let on = || Match::InInterface(name.clone());
         match &flags.include_outbound_ip_ranges {
             Selection::All => rules.push(rule([on(), Match::Tcp], Action::Jump(REDIRECT))),
@@ -104,7 +104,7 @@ fn prerouting(flags: &Flags, family: Family) -> Vec<Rule> {
 fn output_base(flags: &Flags) -> Vec<Rule> {
     let excluded = flags.exclude_interfaces.0.iter();
     let mut rules: Vec<_> = excluded
-        .map(|Interface(name)| rule([Match::OutInterface(name.clone())], Action::Return))
+        .map(|name| rule([Match::OutInterface(name.clone())], Action::Return))
         .collect();
     rules.push(rule([Match::Tcp], Action::Jump(OUTPUT)));
     rules
@@ -135,7 +135,7 @@ fn inbound(flags: &Flags) -> Vec<Rule> {
 
 /// Istio writes the excluded ports for UDP too; here the chain sees TCP alone, and UDP is never redirected.
 fn output(flags: &Flags, family: Family) -> Vec<Rule> {
-    let lo = || Match::OutInterface("lo".to_owned());
+    let lo = || Match::OutInterface(Interface::Name("lo".to_owned()));
     let (localhost, inbound_source): (IpAddr, IpAddr) = match family {
         Family::V4 => (Ipv4Addr::LOCALHOST.into(), INBOUND_SOURCE_V4.into()),
         Family::V6 => (Ipv6Addr::LOCALHOST.into(), INBOUND_SOURCE_V6.into()),

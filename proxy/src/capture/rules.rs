@@ -6,6 +6,8 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use super::flags::Interface;
+
 /// The name of our tables; no other table is read or written.
 pub const TABLE: &str = "pinnace";
 
@@ -77,9 +79,9 @@ pub enum Match {
     /// The protocol is TCP.
     Tcp,
     /// It came in on this interface.
-    InInterface(String),
+    InInterface(Interface),
     /// It goes out on this interface.
-    OutInterface(String),
+    OutInterface(Interface),
     /// The source is in the range.
     Source(IpNet),
     /// The destination is in the range.
@@ -163,8 +165,8 @@ impl Match {
     fn holds(&self, hook: Hook, packet: &Packet<'_>) -> bool {
         match self {
             Self::Tcp => true,
-            Self::InInterface(name) => hook == Hook::Prerouting && packet.interface == name,
-            Self::OutInterface(name) => hook == Hook::Output && packet.interface == name,
+            Self::InInterface(name) => hook == Hook::Prerouting && name.has(packet.interface),
+            Self::OutInterface(name) => hook == Hook::Output && name.has(packet.interface),
             Self::Source(net) => net.contains(&packet.source),
             Self::Destination(net) => net.contains(&packet.destination),
             Self::DestinationNot(net) => !net.contains(&packet.destination),
@@ -217,8 +219,8 @@ impl fmt::Display for Match {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp => f.write_str("meta l4proto tcp"),
-            Self::InInterface(name) => write!(f, "iifname \"{name}\""),
-            Self::OutInterface(name) => write!(f, "oifname \"{name}\""),
+            Self::InInterface(name) => write!(f, "iifname {name}"),
+            Self::OutInterface(name) => write!(f, "oifname {name}"),
             Self::Source(net) => write!(f, "{} saddr {}", ip(*net), Shown(*net)),
             Self::Destination(net) => write!(f, "{} daddr {}", ip(*net), Shown(*net)),
             Self::DestinationNot(net) => write!(f, "{} daddr != {}", ip(*net), Shown(*net)),
