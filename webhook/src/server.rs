@@ -40,8 +40,9 @@ use crate::{
 
 /// The API server takes objects of up to 3 MiB, and a review can hold the old and the new one.
 const MOST_BODY: usize = 8 * 1024 * 1024;
-/// Reviews worked on at once; more wait for [`PATIENCE`] and are then sent away.
-const MOST_REVIEWS: usize = 64;
+/// Reviews worked on at once; more wait for [`PATIENCE`] and are then sent away. Times [`MOST_BODY`] it stays below the
+/// memory that the chart grants.
+const MOST_REVIEWS: usize = 24;
 /// Connections at once on either listener.
 const MOST_CONNECTIONS: usize = 1024;
 /// For a TLS handshake, a request's head, and a request's body, each.

@@ -100,13 +100,14 @@ fn replace(handler: &mut Map<String, Value>, path: &str, ports: &BTreeMap<String
     {
         return Replaced::No;
     }
-    let port = match original.get("port") {
-        Some(Value::String(port)) => match ports.get(port).copied().or_else(|| port.parse().ok()) {
-            Some(number) => number,
-            None => return Replaced::UnknownPort(port.clone()),
-        },
-        Some(port) => port.as_u64().unwrap_or_default(),
+    let number = match original.get("port") {
+        Some(Value::String(port)) => ports.get(port).copied().or_else(|| port.parse().ok()),
+        Some(port) => port.as_u64(),
         None => return Replaced::No,
+    };
+    let Some(port) = number.filter(|port| (1..=u64::from(u16::MAX)).contains(port)) else {
+        let port = original.get("port").unwrap_or(&Value::Null);
+        return Replaced::UnknownPort(port.as_str().map_or_else(|| port.to_string(), str::to_owned));
     };
     if port == u64::from(STATUS_PORT) {
         return Replaced::No;
@@ -139,7 +140,7 @@ fn named_ports(container: &Value) -> BTreeMap<String, u64> {
 }
 
 fn unknown_port(container: &str, field: &str, port: &str) -> String {
-    format!("container {container}: {field} asks for the port {port:?}, which the container does not name")
+    format!("container {container}: {field} asks for the port {port:?}, which is no port of the container")
 }
 
 /// The same value with its keys in order, so that the same pod always gives the same text.
