@@ -1,6 +1,16 @@
 //! The proxy's own metrics, in a registry of its own, without a label whose values come from the network.
 
+use crate::net::listen::Direction;
+use http::StatusCode;
 use prometheus::{Gauge, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use std::array::from_fn;
+use std::sync::Arc;
+
+/// The classes of a status, by its first digit.
+const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+
+/// Requests by direction and class, looked up once: a request must not pay for finding its counter.
+type Requests = [[IntCounter; CLASSES.len()]; 2];
 
 /// Handles to every metric; cheap to clone.
 #[derive(Debug, Clone)]
@@ -9,8 +19,7 @@ pub struct Metrics {
     pub connections: IntCounterVec,
     /// Connections refused, by `reason`.
     pub refused: IntCounterVec,
-    /// HTTP requests carried, by `direction` and class of the status (2xx …).
-    pub requests: IntCounterVec,
+    requests: Arc<Requests>,
     /// Requests that were tried again on another connection or endpoint.
     pub retries: IntCounter,
     /// Handshakes that failed, by `direction`.
@@ -41,6 +50,11 @@ impl Metrics {
             registry.register(Box::new(metric.clone()))?;
             Ok(metric)
         };
+        let requests = counters(
+            "pinnace_proxy_requests_total",
+            "HTTP requests carried.",
+            &["direction", "class"],
+        )?;
         let metrics = Self {
             connections: counters(
                 "pinnace_proxy_connections_total",
@@ -52,11 +66,9 @@ impl Metrics {
                 "Connections refused.",
                 &["reason"],
             )?,
-            requests: counters(
-                "pinnace_proxy_requests_total",
-                "HTTP requests carried.",
-                &["direction", "class"],
-            )?,
+            requests: Arc::new(from_fn(|direction| {
+                from_fn(|class| requests.with_label_values(&[["inbound", "outbound"][direction], CLASSES[class]]))
+            })),
             retries: counter("pinnace_proxy_retries_total", "Requests tried again.")?,
             handshakes_failed: counters(
                 "pinnace_proxy_handshakes_failed_total",
@@ -77,5 +89,16 @@ impl Metrics {
         registry.register(Box::new(metrics.certificate_expiry.clone()))?;
         registry.register(Box::new(metrics.open.clone()))?;
         Ok(metrics)
+    }
+
+    /// Counts a request by the status that answered it.
+    pub fn request(&self, direction: Direction, status: StatusCode) {
+        let direction = match direction {
+            Direction::Inbound => 0,
+            Direction::Outbound => 1,
+        };
+        // A status is 100 to 999; what no class has counts as the proxy's failure to understand it.
+        let class = usize::from(status.as_u16() / 100).clamp(1, CLASSES.len()) - 1;
+        self.requests[direction][class].inc();
     }
 }

@@ -6,6 +6,7 @@ use crate::http::body::{RequestBody, ResponseBody};
 use crate::http::pool::{Connection, Key};
 use crate::http::{exchange, headers, serve};
 use crate::net::dial;
+use crate::net::listen::Direction;
 use crate::net::stream::Stream;
 use crate::refusals::Reason;
 use crate::worker::Worker;
@@ -69,19 +70,7 @@ async fn handle(context: Arc<Context>, request: Request<Incoming>) -> Response<R
         map.insert(headers::X_FORWARDED_PROTO, HeaderValue::from_static("http"));
     }
     let response = to_application(&context, request).await;
-    let class = match response.status().as_u16() {
-        100..=199 => "1xx",
-        200..=299 => "2xx",
-        300..=399 => "3xx",
-        400..=499 => "4xx",
-        _ => "5xx",
-    };
-    context
-        .worker
-        .metrics
-        .requests
-        .with_label_values(&["inbound", class])
-        .inc();
+    context.worker.metrics.request(Direction::Inbound, response.status());
     exchange::give(response, on_upgrade)
 }
 

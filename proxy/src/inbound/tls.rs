@@ -90,7 +90,12 @@ pub async fn accept(worker: Arc<Worker>, mut client: TcpStream, ahead: Bytes, fa
     // Boxed, so that the handshake's state does not stay with the connection for its life.
     let stream = match tokio::time::timeout(HANDSHAKE_TIMEOUT, Box::pin(handshake)).await {
         Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return refuse(Reason::ClientHandshake, format!("handshake failed: {}", explain_io(&error))),
+        Ok(Err(error)) => {
+            return refuse(
+                Reason::ClientHandshake,
+                format!("handshake failed: {}", explain_io(&error)),
+            );
+        }
         Err(_) => return refuse(Reason::ClientHandshake, "handshake not finished in time".into()),
     };
     let peer = match peer(stream.get_ref().1) {

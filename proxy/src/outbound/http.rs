@@ -8,6 +8,7 @@ use crate::discovery::{Answer, Lookup};
 use crate::http::body::{RequestBody, ResponseBody};
 use crate::http::pool::{Connection, Lease};
 use crate::http::{exchange, headers, serve};
+use crate::net::listen::Direction;
 use crate::net::stream::Stream;
 use crate::refusals::Reason;
 use crate::worker::Worker;
@@ -65,26 +66,19 @@ async fn handle(worker: Arc<Worker>, facts: Arc<Facts>, request: Request<Incomin
             exchange::own(status, text)
         }
     };
-    let class = match response.status().as_u16() {
-        100..=199 => "1xx",
-        200..=299 => "2xx",
-        300..=399 => "3xx",
-        400..=499 => "4xx",
-        _ => "5xx",
-    };
-    worker.metrics.requests.with_label_values(&["outbound", class]).inc();
+    worker.metrics.request(Direction::Outbound, response.status());
     exchange::give(response, on_upgrade)
 }
 
 async fn route(worker: &Worker, facts: &Facts, request: &Request<Incoming>) -> Route {
     if let Some(host) = headers::host(request.uri(), request.headers()) {
         let port = facts.address.port();
-        let answer = match worker.mesh.lookup_host(&host, port) {
+        let answer = match worker.mesh.lookup_host(host, port) {
             Lookup::Found(destination) => Answer::Found(destination),
             Lookup::Absent => Answer::Absent,
             // An address in Host says no more than the address that was dialled.
             Lookup::Unknown if host.parse::<std::net::IpAddr>().is_ok() => Answer::Absent,
-            Lookup::Unknown => worker.mesh.host(&host, port).await,
+            Lookup::Unknown => worker.mesh.host(host, port).await,
         };
         match answer {
             Answer::Found(destination) => return Route::Destination(destination),
