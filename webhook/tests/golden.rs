@@ -124,6 +124,76 @@ fn run(case: &Path) -> Result<(), String> {
     Err(format!("{name}: differs from expected.yaml by\n{difference}"))
 }
 
+/// The API server sends pods that it has decoded; the command line is given any file.
+#[test]
+fn a_pod_of_any_shape_is_answered() {
+    let values = Values::parse("").unwrap();
+    let mesh = MeshConfig::default();
+    let odd = [
+        json!(null),
+        json!(1),
+        json!("text"),
+        json!([]),
+        json!([1, null, "x", {}]),
+        json!({}),
+        json!({"a": 1}),
+    ];
+    let pod = json!({
+        "metadata": {"labels": {"a": "b"}, "annotations": {}, "ownerReferences": [{"controller": true}]},
+        "spec": {
+            "serviceAccountName": "web", "volumes": [{"name": "v", "projected": {"sources": []}}],
+            "imagePullSecrets": [], "initContainers": [{"name": "i"}],
+            "containers": [{
+                "name": "c", "ports": [{}], "env": [{}], "envFrom": [{}], "securityContext": {},
+                "readinessProbe": {"httpGet": {"port": 80, "host": ""}}, "lifecycle": {"preStop": {"httpGet": {"port": 1}}}
+            }]
+        }
+    });
+    let mut places = Vec::new();
+    pointers(&pod, String::new(), &mut places);
+    for native_sidecars in [true, false] {
+        let config = Config {
+            values: &values,
+            mesh: &mesh,
+            native_sidecars,
+        };
+        for place in &places {
+            for value in &odd {
+                let mut pod = pod.clone();
+                *pod.pointer_mut(place).unwrap() = value.clone();
+                if let Ok(Outcome::Injected(injected)) = inject(
+                    &pod,
+                    &Namespace {
+                        name: "shop",
+                        labels: None,
+                    },
+                    &config,
+                ) {
+                    let mut patched = pod.clone();
+                    json_patch::patch(&mut patched, &injected.patch).unwrap();
+                    assert_eq!(patched, injected.pod, "{place} {value}");
+                }
+            }
+        }
+    }
+}
+
+fn pointers(value: &Value, at: String, places: &mut Vec<String>) {
+    match value {
+        Value::Object(map) => map
+            .iter()
+            .for_each(|(key, value)| pointers(value, format!("{at}/{key}"), places)),
+        Value::Array(items) => {
+            items
+                .iter()
+                .enumerate()
+                .for_each(|(index, value)| pointers(value, format!("{at}/{index}"), places));
+        }
+        _ => {}
+    }
+    places.push(at);
+}
+
 /// The pod without the actions of probes and hooks, which injection may change.
 fn without_handlers(mut pod: Value) -> Value {
     for list in ["initContainers", "containers"] {

@@ -2,10 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::{CERTIFICATE_VOLUME, Config, INIT_CONTAINER, PROXY_CONTAINER, params::Params, pod};
+use super::{CERTIFICATE_VOLUME, Config, INIT_CONTAINER, PROXY_CONTAINER, PROXY_ID, params::Params, pod};
 
-/// Uid and gid of the sidecar, exempt from capture; Istio's.
-const PROXY_ID: u32 = 1337;
 /// Where the sidecar finds its certificate.
 const CERTIFICATE_FOLDER: &str = "/etc/certs";
 

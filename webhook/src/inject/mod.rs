@@ -28,6 +28,8 @@ pub const PROXY_CONTAINER: &str = "istio-proxy";
 pub const INIT_CONTAINER: &str = "istio-init";
 /// The volume with the workload's certificate.
 pub const CERTIFICATE_VOLUME: &str = "istio-certs";
+/// Uid and gid of the sidecar, exempt from capture; Istio's.
+pub(crate) const PROXY_ID: u32 = 1337;
 /// The port on which the sidecar answers the application's probes.
 pub(crate) const STATUS_PORT: u16 = 15020;
 

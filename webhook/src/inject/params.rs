@@ -3,7 +3,7 @@
 use mesh_api::annotations::{InterceptionMode, IpRanges, Ports, Sidecar};
 use serde_json::{Map, Value, json};
 
-use super::{Config, Refusal, pod};
+use super::{Config, PROXY_ID, Refusal, pod};
 
 /// Everything about one pod's sidecar, decided.
 #[derive(Clone, Debug, PartialEq)]
@@ -62,6 +62,7 @@ impl Params {
                 "the sidecar is a classic container, so this Job's pod ends only when the sidecar does".to_owned(),
             );
         }
+        warnings.extend(runs_as_proxy(pod));
         // The pod admission of ServiceAccounts fills the name in before webhooks are asked; templates need not have it.
         let service_account =
             pod::spec_text(pod, "serviceAccountName").or_else(|| pod::spec_text(pod, "serviceAccount"));
@@ -137,8 +138,8 @@ fn capture(sidecar: &Sidecar) -> Vec<String> {
     let flags = [
         ("outbound-port", Some("15001".to_owned())),
         ("inbound-port", Some("15006".to_owned())),
-        ("uid", Some("1337".to_owned())),
-        ("gid", Some("1337".to_owned())),
+        ("uid", Some(PROXY_ID.to_string())),
+        ("gid", Some(PROXY_ID.to_string())),
         (
             "include-outbound-ip-ranges",
             ranges(&sidecar.include_outbound_ip_ranges).or_else(all),
@@ -164,6 +165,21 @@ fn capture(sidecar: &Sidecar) -> Vec<String> {
         .into_iter()
         .filter_map(|(name, value)| Some(format!("--{name}={}", value?)));
     std::iter::once("capture".to_owned()).chain(flags).collect()
+}
+
+/// What runs under the sidecar's uid is taken for the sidecar by the redirect rules.
+fn runs_as_proxy(pod: &Value) -> Vec<String> {
+    let user = |at: &Value| at.get("securityContext")?.get("runAsUser")?.as_u64();
+    let of_pod = pod.get("spec").and_then(user);
+    pod::containers(pod)
+        .filter(|container| user(container).or(of_pod) == Some(u64::from(PROXY_ID)))
+        .map(|container| {
+            format!(
+                "container {}: runs as user {PROXY_ID}, so its traffic passes by the sidecar",
+                pod::name(container)
+            )
+        })
+        .collect()
 }
 
 fn owned_by_job(pod: &Value) -> bool {
