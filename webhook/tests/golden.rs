@@ -172,6 +172,18 @@ fn a_pod_of_any_shape_is_answered() {
                     let mut patched = pod.clone();
                     json_patch::patch(&mut patched, &injected.patch).unwrap();
                     assert_eq!(patched, injected.pod, "{place} {value}");
+                    let again = inject(
+                        &patched,
+                        &Namespace {
+                            name: "shop",
+                            labels: None,
+                        },
+                        &config,
+                    );
+                    assert!(
+                        matches!(again, Ok(Outcome::Skipped(_))),
+                        "half injected: {place} {value}"
+                    );
                 }
             }
         }

@@ -12,27 +12,23 @@ const CERTIFICATE_FOLDER: &str = "/etc/certs";
 /// Native: `istio-init`, `istio-proxy`, then the pod's init containers, which are in the mesh already. Classic: the pod's
 /// init containers run before anything is redirected, since no proxy runs yet; the proxy comes last, so that `kubectl
 /// exec` keeps meaning the application, or first when the application is to wait for it.
-pub(super) fn add(pod: &mut Value, params: &Params, config: &Config<'_>, probers: Option<&str>) {
+///
+/// `None` when the pod's lists are no lists.
+pub(super) fn add(pod: &mut Value, params: &Params, config: &Config<'_>, probers: Option<&str>) -> Option<()> {
     let proxy = proxy(params, config, probers);
     let init = params.capture.as_ref().map(|arguments| init(arguments, params, config));
     if params.native {
-        if let Some(containers) = pod::spec_list_mut(pod, "initContainers") {
-            containers.insert(0, proxy);
-            if let Some(init) = init {
-                containers.insert(0, init);
-            }
-        }
-        return;
+        let containers = pod::spec_list_mut(pod, "initContainers")?;
+        containers.splice(0..0, init.into_iter().chain([proxy]));
+        return Some(());
     }
-    if let Some(init) = init
-        && let Some(containers) = pod::spec_list_mut(pod, "initContainers")
-    {
-        containers.push(init);
+    if let Some(init) = init {
+        pod::spec_list_mut(pod, "initContainers")?.push(init);
     }
-    if let Some(containers) = pod::spec_list_mut(pod, "containers") {
-        let at = if params.hold { 0 } else { containers.len() };
-        containers.insert(at, proxy);
-    }
+    let containers = pod::spec_list_mut(pod, "containers")?;
+    let at = if params.hold { 0 } else { containers.len() };
+    containers.insert(at, proxy);
+    Some(())
 }
 
 fn init(arguments: &[String], params: &Params, config: &Config<'_>) -> Value {

@@ -13,8 +13,8 @@ pub(super) fn is_injected(pod: &Value) -> bool {
         && pod::containers(pod).any(|container| pod::name(container) == PROXY_CONTAINER)
 }
 
-/// Adds labels and annotations. A label that the pod has is left as it is.
-pub(super) fn add(pod: &mut Value, params: &Params, values: &Values, pull_secrets: &[String]) {
+/// Adds labels and annotations. A label that the pod has is left as it is. `None` when they are no maps.
+pub(super) fn add(pod: &mut Value, params: &Params, values: &Values, pull_secrets: &[String]) -> Option<()> {
     let present = pod::strings(pod, "labels");
     let owner = workload_name(pod);
     let canonical_name = canonical(mesh_core::labels::canonical_name(&present, &owner));
@@ -24,29 +24,28 @@ pub(super) fn add(pod: &mut Value, params: &Params, values: &Values, pull_secret
         .find(|name| *name != PROXY_CONTAINER)
         .map(str::to_owned);
 
-    if let Some(map) = pod::metadata_mut(pod, "labels") {
-        for (label, value) in [
-            (labels::TLS_MODE, labels::TLS_MODE_ISTIO),
-            (labels::CANONICAL_NAME, &canonical_name),
-            (labels::CANONICAL_REVISION, &canonical_revision),
-        ] {
-            if !map.contains_key(label) && !value.is_empty() {
-                map.insert(label.to_owned(), json!(value));
-            }
+    let map = pod::metadata_mut(pod, "labels")?;
+    for (label, value) in [
+        (labels::TLS_MODE, labels::TLS_MODE_ISTIO),
+        (labels::CANONICAL_NAME, &canonical_name),
+        (labels::CANONICAL_REVISION, &canonical_revision),
+    ] {
+        if !map.contains_key(label) && !value.is_empty() {
+            map.insert(label.to_owned(), json!(value));
         }
     }
-    if let Some(map) = pod::metadata_mut(pod, "annotations") {
-        map.insert(annotations::REVISION.to_owned(), json!(values.revision_name()));
-        map.insert(
-            annotations::STATUS.to_owned(),
-            json!(status(params, values, pull_secrets)),
-        );
-        for annotation in [annotations::DEFAULT_LOGS_CONTAINER, annotations::DEFAULT_CONTAINER] {
-            if let (false, Some(first)) = (map.contains_key(annotation), &first) {
-                map.insert(annotation.to_owned(), json!(first));
-            }
+    let map = pod::metadata_mut(pod, "annotations")?;
+    map.insert(annotations::REVISION.to_owned(), json!(values.revision_name()));
+    map.insert(
+        annotations::STATUS.to_owned(),
+        json!(status(params, values, pull_secrets)),
+    );
+    for annotation in [annotations::DEFAULT_LOGS_CONTAINER, annotations::DEFAULT_CONTAINER] {
+        if let (false, Some(first)) = (map.contains_key(annotation), &first) {
+            map.insert(annotation.to_owned(), json!(first));
         }
     }
+    Some(())
 }
 
 /// The annotation that says what was added, with Istio's fields.

@@ -86,12 +86,12 @@ pub fn inject(pod: &Value, namespace: &Namespace<'_>, config: &Config<'_>) -> Re
     } else {
         None
     };
-    containers::add(&mut injected, &params, config, probers.as_deref());
-    volumes::add(&mut injected, &params);
+    containers::add(&mut injected, &params, config, probers.as_deref()).ok_or(Refusal::NotAPod)?;
+    volumes::add(&mut injected, &params).ok_or(Refusal::NotAPod)?;
     let pull_secrets = volumes::add_image_pull_secrets(&mut injected, &config.values.image_pull_secrets);
-    metadata::add(&mut injected, &params, config.values, &pull_secrets);
+    metadata::add(&mut injected, &params, config.values, &pull_secrets).ok_or(Refusal::NotAPod)?;
 
-    let patch = patch::between(pod, &injected);
+    let patch = patch::between(pod, &injected).map_err(|error| Refusal::Patch(error.to_string()))?;
     Ok(Outcome::Injected(Box::new(Injected {
         pod: injected,
         patch,

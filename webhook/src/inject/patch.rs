@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 const LISTS: [&str; 4] = ["initContainers", "containers", "volumes", "imagePullSecrets"];
 
 /// The operations that lead from one pod to the other (RFC 6902).
-pub(super) fn between(before: &Value, after: &Value) -> Patch {
+pub(super) fn between(before: &Value, after: &Value) -> Result<Patch, serde_json::Error> {
     let mut operations = Vec::new();
     let spec = |pod: &Value| pod.get("spec").cloned().unwrap_or_else(|| json!({}));
     let without_lists = |pod: &Value| {
@@ -46,8 +46,7 @@ pub(super) fn between(before: &Value, after: &Value) -> Patch {
             _ => {}
         }
     }
-    // What was just built has the form that is asked for.
-    serde_json::from_value(Value::Array(operations)).unwrap_or_default()
+    serde_json::from_value(Value::Array(operations))
 }
 
 /// Adds the operations between two values that stand at `path`.

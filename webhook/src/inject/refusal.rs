@@ -61,9 +61,15 @@ pub enum Refusal {
         /// The Secret's name.
         secret: String,
     },
-    /// The object is not a pod.
-    #[error("the pod has no spec.containers")]
+    /// The object does not have a pod's shape.
+    #[error(
+        "the object is no pod: spec.containers must have an item, the other lists of spec must be lists, and the labels and \
+         annotations of metadata maps"
+    )]
     NotAPod,
+    /// The changes cannot be written as a patch.
+    #[error("the patch cannot be written: {0}")]
+    Patch(String),
 }
 
 impl Refusal {
@@ -78,6 +84,7 @@ impl Refusal {
             Self::VolumeName => "volume_name",
             Self::CertificateSecret { .. } => "certificate_secret",
             Self::NotAPod => "not_a_pod",
+            Self::Patch(_) => "patch",
         }
     }
 }

@@ -15,13 +15,13 @@ pub(super) fn certificate(params: &Params) -> Value {
     })
 }
 
-/// Adds [`certificate`], unless the very same volume is there.
-pub(super) fn add(pod: &mut Value, params: &Params) {
-    if let Some(volumes) = pod::spec_list_mut(pod, "volumes")
-        && !volumes.iter().any(|volume| pod::name(volume) == CERTIFICATE_VOLUME)
-    {
+/// Adds [`certificate`], unless the very same volume is there. `None` when the pod's volumes are no list.
+pub(super) fn add(pod: &mut Value, params: &Params) -> Option<()> {
+    let volumes = pod::spec_list_mut(pod, "volumes")?;
+    if !volumes.iter().any(|volume| pod::name(volume) == CERTIFICATE_VOLUME) {
         volumes.push(certificate(params));
     }
+    Some(())
 }
 
 /// Adds the Secrets that are not there yet, and says which.
