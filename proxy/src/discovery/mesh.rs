@@ -208,15 +208,15 @@ impl Mesh {
     }
 
     fn lookup(&self, table: &Table, name: &Name) -> Lookup {
-        let Some(slot) = table.get(name.as_str()) else {
-            return Lookup::Unknown;
-        };
-        slot.touch(self.now());
-        match slot.known().as_deref() {
-            Some(Known::Found { destination, .. }) => Lookup::Found(destination.clone()),
-            Some(Known::Absent) => Lookup::Absent,
-            None => Lookup::Unknown,
-        }
+        let found = table.look(name.as_str(), |slot| {
+            slot.touch(self.now());
+            match slot.known().as_deref() {
+                Some(Known::Found { destination, .. }) => Lookup::Found(destination.clone()),
+                Some(Known::Absent) => Lookup::Absent,
+                None => Lookup::Unknown,
+            }
+        });
+        found.unwrap_or(Lookup::Unknown)
     }
 
     async fn ask(&self, table: &Table, name: &Name) -> Answer {

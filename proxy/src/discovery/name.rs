@@ -4,7 +4,7 @@
 use std::fmt::Write;
 use std::net::SocketAddr;
 
-use mesh_wire::query::{self, MAX_NAME_BYTES};
+use mesh_wire::query::MAX_NAME_BYTES;
 
 /// `host/NAME:PORT` or `addr/ADDRESS:PORT`.
 pub(super) struct Name {
@@ -13,15 +13,17 @@ pub(super) struct Name {
 }
 
 impl Name {
-    /// The name of a host and port; letters become lower case. `None` for one that no mesh can know: empty, too long, or with
-    /// a character outside printable ASCII.
+    /// The name of a host and port; letters become lower case. `None` for one that the protocol cannot name and no mesh can
+    /// know: empty, too long, or with a character outside printable ASCII.
     pub(super) fn host(host: &str, port: u16) -> Option<Self> {
         if host.is_empty() || !host.bytes().all(|byte| byte.is_ascii_graphic()) {
             return None;
         }
         let mut name = Self::empty();
-        write!(name, "host/{host}:{port}").ok()?;
-        name.bytes.make_ascii_lowercase();
+        name.write_str("host/").ok()?;
+        name.write_str(host).ok()?;
+        name.bytes.get_mut(..name.length)?.make_ascii_lowercase();
+        write!(name, ":{port}").ok()?;
         Some(name)
     }
 
@@ -70,11 +72,6 @@ pub(super) fn is_host(name: &str) -> bool {
     name.starts_with("host/")
 }
 
-/// Whether it is a name that the protocol allows.
-pub(super) fn is_valid(name: &str) -> bool {
-    query::parse(name).is_some()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -93,7 +90,7 @@ mod tests {
         ] {
             let name = Name::host(host, port);
             assert_eq!(name.as_ref().map(Name::as_str), expected, "{host}");
-            assert!(name.is_none_or(|name| is_valid(name.as_str())));
+            assert!(name.is_none_or(|name| mesh_wire::query::parse(name.as_str()).is_some()));
         }
         for (address, expected) in [
             ("10.0.0.1:80", "addr/10.0.0.1:80"),

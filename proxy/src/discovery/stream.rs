@@ -17,7 +17,6 @@ use tonic::transport::Channel;
 use super::apply::Applier;
 use super::connect::ConnectError;
 use super::mesh::{Mesh, Requests};
-use super::name::is_valid;
 use super::table::Known;
 
 /// The largest response that is taken: what a reconnecting proxy with thousands of destinations may be sent at once.
@@ -164,7 +163,7 @@ fn subscriptions(mesh: &Mesh, names: &[Arc<str>]) -> DeltaDiscoveryRequest {
         type_url: type_url::DESTINATION.to_owned(),
         ..Default::default()
     };
-    for name in names.iter().filter(|name| is_valid(name)) {
+    for name in names {
         if mesh.slot_named(name).is_some() {
             request.resource_names_subscribe.push(name.to_string());
         } else {

@@ -133,6 +133,12 @@ impl Table {
         }
     }
 
+    /// Looks at the slot of a name, without a reference of its own to it: cores that count the references of one slot at
+    /// every request would fight over it.
+    pub(super) fn look<T>(&self, name: &str, at: impl FnOnce(&Slot) -> T) -> Option<T> {
+        self.shard(name)?.load().get(name).map(|slot| at(slot))
+    }
+
     /// The slot of a name.
     pub(super) fn get(&self, name: &str) -> Option<Arc<Slot>> {
         self.shard(name)?.load().get(name).cloned()
