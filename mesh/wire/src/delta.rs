@@ -266,4 +266,21 @@ mod tests {
         assert!(stream.request(&request).is_err());
         assert_eq!(stream.names().count(), 0);
     }
+
+    #[test]
+    fn a_proxy_with_all_that_it_may_keep_can_come_back() {
+        let mut stream = Stream::default();
+        let names: Vec<String> = (0..=MAX_SUBSCRIPTIONS).map(|at| format!("host/s{at}:80")).collect();
+        let held = |names: &[String]| DeltaDiscoveryRequest {
+            type_url: TYPE.into(),
+            resource_names_subscribe: names.to_vec(),
+            initial_resource_versions: names.iter().map(|name| (name.clone(), "1".to_owned())).collect(),
+            ..Default::default()
+        };
+        for chunk in names[..MAX_SUBSCRIPTIONS].chunks(1000) {
+            assert!(stream.request(&held(chunk)).is_ok());
+        }
+        assert!(stream.request(&held(&names[..10])).is_ok(), "what is told again is not one more");
+        assert_eq!(stream.request(&held(&names[MAX_SUBSCRIPTIONS..])), Err(RequestError::TooMany(TYPE.into())));
+    }
 }
