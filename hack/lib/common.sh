@@ -34,6 +34,9 @@ step() {
   shift 2
   ("$@") >"$log" 2>&1 </dev/null &
   pid=$!
+  # A command in the background does not hear the terminal's interrupt.
+  # shellcheck disable=SC2064  # the id is known now
+  trap "kill_tree $pid; exit 130" INT TERM
   while kill -0 $pid 2>/dev/null; do
     sleep 0.2
     if [ -t 1 ]; then
@@ -44,6 +47,7 @@ step() {
     fi
   done
   wait $pid || status=$?
+  trap - INT TERM
   [ -t 1 ] && printf '\r'
   if [ $status -ne 0 ]; then
     printf '  %-44s failed after %s\n' "$title" "$(elapsed $start)"
@@ -51,6 +55,14 @@ step() {
     die "$title failed; the whole log is $log"
   fi
   printf '  %-44s %s\n' "$title" "$(elapsed $start)"
+}
+
+# kill_tree PROCESS: it and all that it has started.
+kill_tree() {
+  local child
+  # shellcheck disable=SC2013  # words: the file has one line
+  for child in $(cat "/proc/$1/task"/*/children 2>/dev/null); do kill_tree "$child"; done
+  kill "$1" 2>/dev/null || true
 }
 
 # locked NAME: one run at a time per machine of whatever NAME guards; held until the script ends. Whatever outlives the
