@@ -114,7 +114,8 @@ async fn serve(folder: &Path) -> (String, watch::Sender<bool>) {
         address,
     };
     let server = Server::new(options).await.unwrap();
-    let address = server.address().unwrap().to_string();
+    // A name, so that the proxy resolves it.
+    let address = format!("localhost:{}", server.address().unwrap().port());
     let (stop, stopped) = watch::channel(false);
     tokio::spawn(server.run(stopped));
     (address, stop)
