@@ -1,11 +1,10 @@
 //! How the parts are put together, and the order in which they end.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_server::AggregatedDiscoveryServiceServer;
 use k8s_openapi::api::admissionregistration::v1::{MutatingWebhookConfiguration, ValidatingWebhookConfiguration};
 use kube::runtime::events::{Recorder, Reporter};
 use kube::{Api, Client};
@@ -13,12 +12,11 @@ use mesh_api::MeshConfig;
 use rustls::crypto::CryptoProvider;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
-use tokio_stream::wrappers::ReceiverStream;
 use tracing::{info, warn};
 
 use crate::ca::{Authority, store};
+use crate::discovery;
 use crate::discovery::credentials::{self, Current, Holder};
-use crate::discovery::{accept, service::Discovery};
 use crate::feeds::{self, Policies, Progress};
 use crate::health::{self, Health};
 use crate::index::{Index, MeshFacts};
@@ -27,16 +25,6 @@ use crate::mesh_config;
 use crate::metrics::Metrics;
 use crate::settings::Settings;
 use crate::writers::{ca_bundle, identities, nudge, serving, status};
-
-/// Connections that are through their handshake and wait for the server.
-const WAITING_CONNECTIONS: usize = 64;
-
-/// HTTP/2 streams of one connection: one for discovery, and some to spare.
-const STREAMS_PER_CONNECTION: u32 = 8;
-
-/// How often a silent connection is asked for a sign of life, and how long it may take to give it.
-const KEEPALIVE: Duration = Duration::from_secs(30);
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long streams and the lease may take to end.
 const SHUTDOWN: Duration = Duration::from_secs(8);
@@ -149,7 +137,7 @@ pub async fn run(settings: Settings, provider: Arc<CryptoProvider>, stop: watch:
         provider,
         metrics.clone(),
     ));
-    let discovery = tokio::spawn(serve(
+    let discovery = tokio::spawn(discovery::serve(
         discovery_listener,
         current,
         index,
@@ -170,36 +158,6 @@ pub async fn run(settings: Settings, provider: Arc<CryptoProvider>, stop: watch:
         warn!("some streams did not end in time");
     }
     Ok(())
-}
-
-/// Serves discovery until `stop` turns true.
-async fn serve(
-    listener: TcpListener,
-    current: Current,
-    index: Arc<Index>,
-    metrics: Arc<Metrics>,
-    listening: Arc<AtomicBool>,
-    stop: watch::Receiver<bool>,
-) {
-    let (ready, connections) = mpsc::channel(WAITING_CONNECTIONS);
-    tokio::spawn(accept::run(listener, current, ready, metrics.clone()));
-    listening.store(true, Ordering::Relaxed);
-    let service = AggregatedDiscoveryServiceServer::new(Discovery {
-        index,
-        metrics,
-        stop: stop.clone(),
-    });
-    let served = tonic::transport::Server::builder()
-        .http2_keepalive_interval(Some(KEEPALIVE))
-        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-        .max_concurrent_streams(Some(STREAMS_PER_CONNECTION))
-        .add_service(service)
-        .serve_with_incoming_shutdown(ReceiverStream::new(connections), stopped(stop))
-        .await;
-    if let Err(error) = served {
-        warn!(%error, "the discovery server ended");
-    }
-    listening.store(false, Ordering::Relaxed);
 }
 
 /// What the lease holder runs.

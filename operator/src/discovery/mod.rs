@@ -6,3 +6,67 @@ pub mod accept;
 pub mod credentials;
 pub mod service;
 mod stream;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_server::AggregatedDiscoveryServiceServer;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio_stream::wrappers::ReceiverStream;
+use tracing::warn;
+
+use credentials::Current;
+use service::Discovery;
+
+use crate::index::Index;
+use crate::metrics::Metrics;
+
+/// Connections that are through their handshake and wait for the server.
+const WAITING_CONNECTIONS: usize = 64;
+
+/// HTTP/2 streams of one connection: one for discovery, and some to spare.
+const STREAMS_PER_CONNECTION: u32 = 8;
+
+/// How often a silent connection is asked for a sign of life, and how long it may take to give it.
+const KEEPALIVE: Duration = Duration::from_secs(30);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Serves discovery until `stop` turns true.
+pub async fn serve(
+    listener: TcpListener,
+    current: Current,
+    index: Arc<Index>,
+    metrics: Arc<Metrics>,
+    listening: Arc<AtomicBool>,
+    stop: watch::Receiver<bool>,
+) {
+    let (ready, connections) = mpsc::channel(WAITING_CONNECTIONS);
+    tokio::spawn(accept::run(listener, current, ready, metrics.clone()));
+    listening.store(true, Ordering::Relaxed);
+    let service = AggregatedDiscoveryServiceServer::new(Discovery {
+        index,
+        metrics,
+        stop: stop.clone(),
+    });
+    let served = tonic::transport::Server::builder()
+        .http2_keepalive_interval(Some(KEEPALIVE))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .max_concurrent_streams(Some(STREAMS_PER_CONNECTION))
+        .add_service(service)
+        .serve_with_incoming_shutdown(ReceiverStream::new(connections), stopped(stop))
+        .await;
+    if let Err(error) = served {
+        warn!(%error, "the discovery server ended");
+    }
+    listening.store(false, Ordering::Relaxed);
+}
+
+async fn stopped(mut stop: watch::Receiver<bool>) {
+    // A sender that is gone means that the process ends.
+    let _ = stop.wait_for(|stop| *stop).await;
+}

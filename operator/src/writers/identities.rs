@@ -12,7 +12,7 @@ use kube::runtime::controller::{Action, Config, Controller};
 use kube::runtime::events::{Event, EventType, Recorder};
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher;
-use kube::{Client, Resource, ResourceExt};
+use kube::{Client, ResourceExt};
 use mesh_core::certificate::issued_at;
 use mesh_core::identity::SpiffeId;
 use rustls::crypto::CryptoProvider;
@@ -41,7 +41,7 @@ const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LONGEST_RETRY: Duration = Duration::from_secs(60);
 
 /// How often a Secret of another owner is looked at again.
-const FOREIGN_RETRY: Duration = Duration::from_secs(30);
+const FOREIGN_RETRY: Duration = Duration::from_secs(10);
 
 /// How often everything is looked at even though nothing seems to have changed.
 const RESYNC: Duration = Duration::from_secs(3600);
@@ -422,7 +422,10 @@ async fn round(account: &Account, context: &Context) -> Result<Action, Failure> 
             Ok(Action::await_change())
         }
         Plan::Refuse(refusal) => {
-            let before = context.remember(|memory| memory.refused.insert(name.clone(), refusal));
+            let before = context.remember(|memory| {
+                memory.ends.remove(&name);
+                memory.refused.insert(name.clone(), refusal)
+            });
             if before != Some(refusal) {
                 report(context, account, &name, refusal).await;
             }
@@ -482,11 +485,18 @@ async fn report(context: &Context, account: &Account, name: &Named, refusal: Ref
         action: "IssueCertificate".to_owned(),
         secondary: None,
     };
-    let mut about = vec![ObjectReference {
-        api_version: Some("v1".to_owned()),
-        kind: Some("ServiceAccount".to_owned()),
-        ..account.metadata_reference()
-    }];
+    let mut about = Vec::new();
+    // An event is named after its object, so one about an overlong name cannot be made.
+    if refusal != Refusal::NameTooLong {
+        about.push(ObjectReference {
+            api_version: Some("v1".to_owned()),
+            kind: Some("ServiceAccount".to_owned()),
+            name: Some(name.1.to_string()),
+            namespace: Some(name.0.to_string()),
+            uid: account.uid(),
+            ..ObjectReference::default()
+        });
+    }
     let pods: Vec<String> = context.index.read(|world, _| {
         world
             .users(name)
@@ -504,23 +514,6 @@ async fn report(context: &Context, account: &Account, name: &Named, refusal: Ref
     for object in about {
         if let Err(error) = context.events.publish(&event, &object).await {
             warn!(kind = object.kind, name = object.name, %error, "an event could not be written");
-        }
-    }
-}
-
-/// The reference to an object by its metadata.
-trait MetadataReference {
-    fn metadata_reference(&self) -> ObjectReference;
-}
-
-impl MetadataReference for Account {
-    fn metadata_reference(&self) -> ObjectReference {
-        let metadata = self.meta();
-        ObjectReference {
-            name: metadata.name.clone(),
-            namespace: metadata.namespace.clone(),
-            uid: metadata.uid.clone(),
-            ..ObjectReference::default()
         }
     }
 }

@@ -1,0 +1,378 @@
+//! The discovery server, with a real client over loopback: mutual TLS, HTTP/2, gRPC.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, SystemTime};
+
+use envoy_types::pb::envoy::config::core::v3::Node;
+use envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
+use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
+use envoy_types::pb::google::protobuf::value::Kind;
+use envoy_types::pb::google::protobuf::{Struct, Value};
+use envoy_types::pb::google::rpc::Status as RpcStatus;
+use hyper_util::rt::TokioIo;
+use mesh_api::MeshConfig;
+use mesh_core::identity::TrustDomain;
+use mesh_wire::resources::{SELF_NAME, type_url};
+use mesh_wire::tls::material::root_store;
+use mesh_wire::tls::verify::{PeerVerifier, TrustDomains};
+use rustls::ClientConfig;
+use rustls_pki_types::ServerName;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, watch};
+use tokio_rustls::TlsConnector;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Status, Streaming};
+
+use super::credentials::{Current, Holder, configure};
+use crate::ca::{Authority, Subject, pem};
+use crate::index::records::{PodRecord, ServiceRecord};
+use crate::index::resolve::named;
+use crate::index::{Changed, Index};
+use crate::mesh_config::facts;
+use crate::metrics::Metrics;
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+struct Server {
+    address: SocketAddr,
+    authority: Authority,
+    index: Arc<Index>,
+    metrics: Arc<Metrics>,
+    stop: watch::Sender<bool>,
+}
+
+async fn start() -> Server {
+    let authority = Authority::generate(SystemTime::now()).unwrap();
+    let mesh = facts(
+        &MeshConfig::default(),
+        "istio-system",
+        "cluster.local",
+        Some(&authority),
+    );
+    let metrics = Arc::new(Metrics::new());
+    let index = Arc::new(Index::new(mesh.clone(), metrics.clone()));
+    let publishing = index.clone();
+    tokio::spawn(async move { publishing.publish().await });
+    let holder = Holder {
+        namespace: "istio-system".into(),
+        service_account: "pinnace-operator".into(),
+        ttl: HOUR,
+    };
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let (config, renewal) = configure(&authority, &mesh, &holder, &provider, SystemTime::now()).unwrap();
+    assert!(renewal > SystemTime::now() + HOUR / 3);
+    let current = Current::default();
+    current.store(Some(Arc::new(config)));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (stop, stopping) = watch::channel(false);
+    let listening = Arc::new(AtomicBool::new(false));
+    tokio::spawn(super::serve(
+        listener,
+        current,
+        index.clone(),
+        metrics.clone(),
+        listening,
+        stopping,
+    ));
+    let server = Server {
+        address,
+        authority,
+        index,
+        metrics,
+        stop,
+    };
+    server.pod("web", "10.0.0.1");
+    server
+}
+
+impl Server {
+    fn pod(&self, account: &str, address: &str) {
+        let record = PodRecord {
+            addresses: vec![address.parse().unwrap()],
+            service_account: account.into(),
+            labels: [("app".to_owned(), account.to_owned())].into(),
+            injected: true,
+            uses_certificate: true,
+            told_serial: None,
+            created: 0,
+        };
+        self.index
+            .apply(|world, _| world.pod(&named("shop", account), Some(record)));
+    }
+
+    fn service(&self, name: &str, there: bool) {
+        let record = ServiceRecord {
+            addresses: Vec::new(),
+            headless: false,
+            ports: vec![crate::index::records::ServicePort {
+                port: 80,
+                name: "http".into(),
+                app_protocol: None,
+            }],
+        };
+        self.index
+            .apply(|world, _| world.service(&named("shop", name), there.then_some(record)));
+    }
+
+    async fn connect(&self, authority: &Authority, id: &str) -> Result<Channel, tonic::transport::Error> {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let leaf = authority
+            .issue(&Subject::Workload(id.parse().unwrap()), HOUR, SystemTime::now())
+            .unwrap();
+        let domains = TrustDomains::new(TrustDomain::new("cluster.local").unwrap(), []);
+        let verifier = PeerVerifier::new(root_store(self.authority.roots()).unwrap(), domains, provider.clone());
+        let mut config = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(verifier))
+            .with_client_auth_cert(
+                vec![leaf.certificate_der],
+                pem::private_key(leaf.key_pem.as_bytes()).unwrap(),
+            )
+            .unwrap();
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        let connector = TlsConnector::from(Arc::new(config));
+        let address = self.address;
+        Endpoint::from_static("http://discovery")
+            .connect_with_connector(tower::service_fn(move |_| {
+                let connector = connector.clone();
+                async move {
+                    let socket = TcpStream::connect(address).await?;
+                    let name = ServerName::try_from("discovery").unwrap();
+                    Ok::<_, std::io::Error>(TokioIo::new(connector.connect(name, socket).await?))
+                }
+            }))
+            .await
+    }
+
+    async fn open(&self, first: DeltaDiscoveryRequest) -> Result<Client, Status> {
+        let channel = self
+            .connect(&self.authority, "spiffe://cluster.local/ns/shop/sa/web")
+            .await
+            .unwrap();
+        let (send, receive) = mpsc::channel(8);
+        send.send(first).await.unwrap();
+        let stream = AggregatedDiscoveryServiceClient::new(channel)
+            .delta_aggregated_resources(ReceiverStream::new(receive))
+            .await?
+            .into_inner();
+        Ok(Client { send, stream })
+    }
+}
+
+struct Client {
+    send: mpsc::Sender<DeltaDiscoveryRequest>,
+    stream: Streaming<DeltaDiscoveryResponse>,
+}
+
+impl Client {
+    async fn next(&mut self) -> Result<Option<DeltaDiscoveryResponse>, Status> {
+        tokio::time::timeout(Duration::from_secs(5), self.stream.message())
+            .await
+            .expect("an answer in time")
+    }
+
+    async fn told(&mut self) -> (Vec<String>, Vec<String>) {
+        let response = self.next().await.unwrap().unwrap();
+        (
+            response.resources.into_iter().map(|resource| resource.name).collect(),
+            response.removed_resources,
+        )
+    }
+
+    async fn silent(&mut self) {
+        let quiet = tokio::time::timeout(Duration::from_millis(300), self.stream.message()).await;
+        assert!(quiet.is_err(), "{quiet:?}");
+    }
+}
+
+fn subscribe(kind: &str, names: &[&str], pod: Option<(&str, &str)>) -> DeltaDiscoveryRequest {
+    let text = |text: &str| Value {
+        kind: Some(Kind::StringValue(text.to_owned())),
+    };
+    DeltaDiscoveryRequest {
+        type_url: kind.to_owned(),
+        resource_names_subscribe: names.iter().map(|name| (*name).to_owned()).collect(),
+        node: pod.map(|(namespace, name)| Node {
+            metadata: Some(Struct {
+                fields: [
+                    ("NAMESPACE".to_owned(), text(namespace)),
+                    ("POD_NAME".to_owned(), text(name)),
+                ]
+                .into(),
+            }),
+            ..Node::default()
+        }),
+        ..DeltaDiscoveryRequest::default()
+    }
+}
+
+#[tokio::test]
+async fn a_proxy_is_told_of_itself_and_of_what_it_asks_for_and_of_changes() {
+    let server = start().await;
+    server.service("reviews", true);
+    let mut client = server
+        .open(subscribe(type_url::TRUST_BUNDLE, &[SELF_NAME], Some(("shop", "web"))))
+        .await
+        .unwrap();
+    assert_eq!(client.told().await, (vec![SELF_NAME.to_owned()], vec![]));
+    for kind in [type_url::WORKLOAD, type_url::INBOUND_POLICY] {
+        client.send.send(subscribe(kind, &[SELF_NAME], None)).await.unwrap();
+        assert_eq!(client.told().await, (vec![SELF_NAME.to_owned()], vec![]), "{kind}");
+    }
+    let names = ["host/reviews:80", "host/ratings:80"];
+    client
+        .send
+        .send(subscribe(type_url::DESTINATION, &names, None))
+        .await
+        .unwrap();
+    let first = client.next().await.unwrap().unwrap();
+    assert_eq!(first.resources.len(), 1);
+    assert_eq!(first.removed_resources, ["host/ratings:80"]);
+
+    server.service("ratings", true);
+    assert_eq!(
+        client.told().await,
+        (vec!["host/ratings:80".to_owned()], vec![]),
+        "told when it appears"
+    );
+    server.service("reviews", false);
+    assert_eq!(
+        client.told().await,
+        (vec![], vec!["host/reviews:80".to_owned()]),
+        "told when it goes"
+    );
+    server.service("unrelated", true);
+    client.silent().await;
+    assert_eq!(server.metrics.streams.get(), 1);
+}
+
+#[tokio::test]
+async fn a_reconnecting_proxy_is_told_only_what_changed_meanwhile() {
+    let server = start().await;
+    server.service("reviews", true);
+    let first = subscribe(type_url::DESTINATION, &["host/reviews:80"], Some(("shop", "web")));
+    let mut client = server.open(first.clone()).await.unwrap();
+    let version = client.next().await.unwrap().unwrap().resources[0].version.clone();
+    drop(client);
+    let mut again = first.clone();
+    again.initial_resource_versions = [("host/reviews:80".to_owned(), version)].into();
+    let mut client = server.open(again.clone()).await.unwrap();
+    client.silent().await;
+    drop(client);
+    server.service("reviews", false);
+    again.resource_names_subscribe.clear();
+    let mut client = server.open(again).await.unwrap();
+    assert_eq!(client.told().await, (vec![], vec!["host/reviews:80".to_owned()]));
+}
+
+#[tokio::test]
+async fn a_rejection_is_counted() {
+    let server = start().await;
+    let mut client = server
+        .open(subscribe(type_url::WORKLOAD, &[SELF_NAME], Some(("shop", "web"))))
+        .await
+        .unwrap();
+    let nonce = client.next().await.unwrap().unwrap().nonce;
+    let mut rejection = subscribe(type_url::WORKLOAD, &[], None);
+    rejection.response_nonce = nonce;
+    rejection.error_detail = Some(RpcStatus {
+        message: "bad".to_owned(),
+        ..RpcStatus::default()
+    });
+    client.send.send(rejection).await.unwrap();
+    client.silent().await;
+    assert_eq!(server.metrics.rejections.with_label_values(&["Workload"]).get(), 1);
+}
+
+#[tokio::test]
+async fn only_a_pod_of_the_callers_own_account_is_served() {
+    let server = start().await;
+    server.pod("other", "10.0.0.2");
+    for (pod, want) in [
+        (Some(("shop", "other")), Code::PermissionDenied),
+        (Some(("elsewhere", "web")), Code::PermissionDenied),
+        (None, Code::InvalidArgument),
+    ] {
+        let mut client = server
+            .open(subscribe(type_url::WORKLOAD, &[SELF_NAME], pod))
+            .await
+            .unwrap();
+        assert_eq!(client.next().await.unwrap_err().code(), want, "{pod:?}");
+    }
+    let mut client = server
+        .open(subscribe("type.googleapis.com/x", &[], Some(("shop", "web"))))
+        .await
+        .unwrap();
+    assert_eq!(client.next().await.unwrap_err().code(), Code::InvalidArgument);
+}
+
+#[tokio::test]
+async fn a_pod_that_is_not_known_yet_is_waited_for() {
+    let server = start().await;
+    server.index.apply(|world, _| world.pod(&named("shop", "web"), None));
+    let mut client = server
+        .open(subscribe(type_url::WORKLOAD, &[SELF_NAME], Some(("shop", "web"))))
+        .await
+        .unwrap();
+    client.silent().await;
+    server.pod("web", "10.0.0.1");
+    assert_eq!(client.told().await.0, [SELF_NAME]);
+}
+
+#[tokio::test]
+async fn strangers_do_not_get_through_the_handshake() {
+    let server = start().await;
+    let stranger = Authority::generate(SystemTime::now()).unwrap();
+    for (authority, id) in [
+        (&stranger, "spiffe://cluster.local/ns/shop/sa/web"),
+        (&server.authority, "spiffe://elsewhere/ns/shop/sa/web"),
+    ] {
+        let served = match server.connect(authority, id).await {
+            // In TLS 1.3 the client learns of the refusal with its first read.
+            Ok(channel) => {
+                let requests = tokio_stream::iter([subscribe(type_url::WORKLOAD, &[SELF_NAME], Some(("shop", "web")))]);
+                let mut client = AggregatedDiscoveryServiceClient::new(channel);
+                client.delta_aggregated_resources(requests).await.is_ok()
+            }
+            Err(_) => false,
+        };
+        assert!(!served, "{id}");
+    }
+    assert_eq!(
+        server.metrics.streams_refused.with_label_values(&["handshake"]).get(),
+        2
+    );
+}
+
+#[tokio::test]
+async fn streams_end_when_the_server_stops() {
+    let server = start().await;
+    let mut client = server
+        .open(subscribe(type_url::WORKLOAD, &[SELF_NAME], Some(("shop", "web"))))
+        .await
+        .unwrap();
+    client.told().await;
+    server.stop.send_replace(true);
+    assert_eq!(client.next().await.unwrap_err().code(), Code::Unavailable);
+}
+
+#[tokio::test]
+async fn a_batch_that_changes_everything_repeats_only_what_is_new() {
+    let server = start().await;
+    let mut client = server
+        .open(subscribe(type_url::WORKLOAD, &[SELF_NAME], Some(("shop", "web"))))
+        .await
+        .unwrap();
+    client.told().await;
+    server.index.apply(|_, _| Changed {
+        all: true,
+        ..Changed::default()
+    });
+    client.silent().await;
+}
