@@ -184,6 +184,9 @@ impl Writers {
                 () = self.write() => return,
                 () = leadership.lost() => {}
             }
+            // Whoever holds the lease now knows these.
+            self.metrics.nearest_expiry.set(f64::INFINITY);
+            self.metrics.foreign_secrets.set(0);
         }
     }
 
@@ -220,6 +223,7 @@ impl Writers {
                 index: index.clone(),
                 authority: self.authority.clone(),
                 ttl: settings.workload_cert_ttl,
+                namespaces: settings.secret_namespaces.clone(),
                 leadership: leadership.clone(),
                 metrics: metrics.clone(),
                 provider: provider.clone(),

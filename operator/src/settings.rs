@@ -50,6 +50,10 @@ pub struct Settings {
     /// How long workload certificates are valid, for example 60s, 15m or 24h.
     #[arg(long, env = "WORKLOAD_CERT_TTL", default_value = "24h", value_parser = certificate_ttl)]
     pub workload_cert_ttl: Duration,
+    /// The namespaces whose service accounts get certificates, separated by commas; all when there is none. For an
+    /// operator whose right to Secrets is confined to them.
+    #[arg(long, env = "SECRET_NAMESPACES", value_delimiter = ',')]
+    pub secret_namespaces: Vec<String>,
     /// How log lines are written.
     #[arg(long, env = "LOG_FORMAT", value_enum, default_value = "json")]
     pub log_format: LogFormat,

@@ -26,8 +26,9 @@ const CERTIFICATE: &str = "ca-cert.pem";
 const KEY: &str = "ca-key.pem";
 const ROOTS: &str = "root-cert.pem";
 
-/// How often the lease holder looks whether the Secret is there.
-const CHECK_PERIOD: Duration = Duration::from_secs(2);
+/// How often the lease holder looks whether the Secret is there: before there is an authority, and after.
+const FIRST_PERIOD: Duration = Duration::from_secs(1);
+const PERIOD: Duration = Duration::from_secs(10);
 
 /// Reads the authority from its Secret.
 ///
@@ -129,7 +130,8 @@ pub async fn keep(
             }
             Err(reason) => warn!(secret = SECRET_NAME, %reason, "the certificate authority's Secret cannot be read"),
         }
-        tokio::time::sleep(CHECK_PERIOD).await;
+        let loaded = authority.borrow().is_some();
+        tokio::time::sleep(if loaded { PERIOD } else { FIRST_PERIOD }).await;
     }
 }
 

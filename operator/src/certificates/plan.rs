@@ -59,6 +59,12 @@ pub enum Refusal {
         "the service account's name is longer than 247 characters, so its Secret istio.NAME cannot be named; use a shorter name"
     )]
     NameTooLong,
+    /// The operator may not write Secrets there.
+    #[error(
+        "the namespace is not among those whose Secrets the operator may write (operator.namespaces of the chart), so \
+         this service account has no certificate"
+    )]
+    OutsideNamespaces,
 }
 
 /// What is to be done.

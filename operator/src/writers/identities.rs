@@ -8,7 +8,7 @@ use futures::{Stream, StreamExt};
 use k8s_openapi::api::core::v1::{ObjectReference, Secret, ServiceAccount};
 use kube::api::{Api, DeleteParams, PostParams, Preconditions};
 use kube::core::{DeserializeGuard, PartialObjectMeta};
-use kube::runtime::controller::{Action, Config, Controller};
+use kube::runtime::controller::{self, Action, Config, Controller};
 use kube::runtime::events::{Event, EventType, Recorder};
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher;
@@ -16,7 +16,7 @@ use kube::{Client, ResourceExt};
 use mesh_core::certificate::issued_at;
 use mesh_core::identity::SpiffeId;
 use rustls::crypto::CryptoProvider;
-use tokio::sync::{broadcast, mpsc, watch};
+use tokio::sync::{Notify, broadcast, mpsc, watch};
 use tracing::{debug, info, warn};
 
 use super::nudge::{self, News};
@@ -45,6 +45,9 @@ const FOREIGN_RETRY: Duration = Duration::from_secs(10);
 
 /// How often everything is looked at even though nothing seems to have changed.
 const RESYNC: Duration = Duration::from_secs(3600);
+
+/// How often gauges are brought up to date.
+const MEASURE: Duration = Duration::from_secs(5);
 
 /// The first pods of a service account stand for all in events.
 const REPORTED_PODS: usize = 5;
@@ -88,6 +91,8 @@ pub struct Context {
     pub authority: watch::Receiver<Option<Arc<Authority>>>,
     /// How long certificates live.
     pub ttl: Duration,
+    /// The namespaces whose Secrets may be written; all when there is none.
+    pub namespaces: Vec<String>,
     /// Whether this replica may write.
     pub leadership: Leadership,
     /// Where it is counted.
@@ -111,6 +116,10 @@ pub struct Memory {
     unused: HashMap<Named, Instant>,
     /// When certificates end, seconds since the epoch.
     ends: HashMap<Named, i64>,
+    /// Service accounts whose Secrets changed, on their way to a round.
+    touched: HashSet<Named>,
+    /// Service accounts that a trigger named and no round has begun for.
+    waiting: HashSet<Named>,
     /// Failures in a row.
     failures: HashMap<Named, u32>,
     /// Refusals that were reported.
@@ -121,37 +130,53 @@ impl Context {
     fn remember<T>(&self, with: impl FnOnce(&mut Memory) -> T) -> T {
         with(&mut self.memory.lock().unwrap_or_else(PoisonError::into_inner))
     }
+
+    fn show_depth(&self) {
+        let waiting = self.remember(|memory| memory.waiting.len());
+        let depth = self.metrics.queue_depth.with_label_values(&[CONTROLLER]);
+        depth.set(i64::try_from(waiting).unwrap_or(i64::MAX));
+    }
+
+    /// A service account waits no longer.
+    fn begun(&self, account: &Named) {
+        self.remember(|memory| memory.waiting.remove(account));
+        self.show_depth();
+    }
 }
 
-/// Runs the controller while the lease is held.
+/// Runs the controller until this future is dropped.
 pub async fn run(context: Arc<Context>) {
     let accounts: Api<Account> = Api::all(context.client.clone());
-    let (touched, triggers) = mpsc::channel::<Named>(1024);
+    let touched = Arc::new(Notify::new());
     let controller = Controller::new(accounts, watcher::Config::default())
         .with_config(Config::default().concurrency(CONCURRENCY))
-        .reconcile_on(requests(context.clone(), triggers))
+        .reconcile_on(requests(context.clone(), touched.clone()))
         .run(reconcile, retry, context.clone())
-        .for_each(|result| async move {
+        .for_each(|result| {
+            // A service account that is gone takes its Secret with it by the owner reference.
+            if let Err(controller::Error::ObjectNotFound(gone)) = &result {
+                context.begun(&(
+                    gone.namespace.clone().unwrap_or_default().into(),
+                    gone.name.as_str().into(),
+                ));
+            }
             if let Err(error) = result {
-                // A service account that is gone takes its Secret with it by the owner reference.
                 debug!(%error, "a service account was not reconciled");
             }
+            std::future::ready(())
         });
-    tokio::join!(controller, follow_secrets(context.clone(), touched), measure(context));
+    tokio::join!(controller, follow_secrets(&context, &touched), measure(&context));
 }
 
 /// Requests for rounds: from pods, from Secrets, and for everything when the authority or the mesh changes.
-fn requests(
-    context: Arc<Context>,
-    secrets: mpsc::Receiver<Named>,
-) -> impl Stream<Item = ObjectRef<Account>> + Send + 'static {
+fn requests(context: Arc<Context>, touched: Arc<Notify>) -> impl Stream<Item = ObjectRef<Account>> + Send + 'static {
     let pods = context.index.accounts();
     let authority = context.authority.clone();
     let batches = context.index.batches();
     let reference = |account: &Named| ObjectRef::new(&account.1).within(&account.0);
     futures::stream::unfold(
-        (context, secrets, pods, authority, batches),
-        move |(context, mut secrets, mut pods, mut authority, mut batches)| async move {
+        (context, touched, pods, authority, batches),
+        move |(context, touched, mut pods, mut authority, mut batches)| async move {
             let everything = |context: &Context| {
                 let mut all: HashSet<Named> = context.index.read(|world, _| world.accounts().cloned().collect());
                 context.remember(|memory| all.extend(memory.secrets.iter().cloned()));
@@ -159,7 +184,9 @@ fn requests(
             };
             let accounts = loop {
                 tokio::select! {
-                    secret = secrets.recv() => break vec![secret?],
+                    () = touched.notified() => {
+                        break context.remember(|memory| memory.touched.drain().collect());
+                    }
                     pod = pods.recv() => match pod {
                         Ok(account) => break vec![account],
                         Err(broadcast::error::RecvError::Lagged(_)) => break everything(&context),
@@ -176,14 +203,11 @@ fn requests(
                     },
                 }
             };
-            context
-                .metrics
-                .queue_depth
-                .with_label_values(&[CONTROLLER])
-                .set(i64::try_from(accounts.len()).unwrap_or(i64::MAX));
+            context.remember(|memory| memory.waiting.extend(accounts.iter().cloned()));
+            context.show_depth();
             Some((
                 futures::stream::iter(accounts),
-                (context, secrets, pods, authority, batches),
+                (context, touched, pods, authority, batches),
             ))
         },
     )
@@ -192,69 +216,76 @@ fn requests(
 }
 
 /// Follows our Secrets, so that an edit or a deletion is repaired at once, and so that unused ones are known.
-async fn follow_secrets(context: Arc<Context>, touched: mpsc::Sender<Named>) {
-    let secrets: Api<DeserializeGuard<PartialObjectMeta<Secret>>> = Api::all(context.client.clone());
+async fn follow_secrets(context: &Context, touched: &Notify) {
     let ours = format!(
         "{}={}",
         mesh_api::labels::MANAGED_BY,
         mesh_api::labels::MANAGED_BY_PINNACE
     );
-    let config = watcher::Config::default().labels(&ours);
-    let (send, mut receive) = mpsc::unbounded_channel::<Named>();
-    let remembering = context.clone();
-    let watching = follow(secrets, config, context.metrics.clone(), move |change| {
-        let (namespace, name, there) = match change {
-            Change::Applied(secret) => (secret.namespace().unwrap_or_default(), secret.name_any(), true),
-            Change::Deleted { namespace, name } => (namespace, name, false),
-            Change::Listing | Change::Listed | Change::Undecodable(_) => return,
-        };
-        let Some(account) = secret::account(&name) else { return };
-        let account: Named = (namespace.into(), account.into());
-        remembering.remember(|memory| {
-            if there {
-                memory.secrets.insert(account.clone())
-            } else {
-                memory.secrets.remove(&account)
-            }
-        });
-        // The receiver lives as long as this future.
-        let _ = send.send(account);
-    });
-    let passing = async {
-        while let Some(account) = receive.recv().await {
-            if touched.send(account).await.is_err() {
-                return;
-            }
-        }
+    let watch = |secrets: Api<DeserializeGuard<PartialObjectMeta<Secret>>>| {
+        let config = watcher::Config::default().labels(&ours);
+        follow(secrets, config, context.metrics.clone(), |change| {
+            let (namespace, name, there) = match change {
+                Change::Applied(secret) => (secret.namespace().unwrap_or_default(), secret.name_any(), true),
+                Change::Deleted { namespace, name } => (namespace, name, false),
+                Change::Listing | Change::Listed | Change::Undecodable(_) => return,
+            };
+            let Some(account) = secret::account(&name) else { return };
+            let account: Named = (namespace.into(), account.into());
+            context.remember(|memory| {
+                if there {
+                    memory.secrets.insert(account.clone());
+                } else {
+                    memory.secrets.remove(&account);
+                    memory.ends.remove(&account);
+                    memory.unused.remove(&account);
+                }
+                memory.touched.insert(account);
+            });
+            touched.notify_one();
+        })
     };
-    tokio::join!(watching, passing);
+    if context.namespaces.is_empty() {
+        watch(Api::all(context.client.clone())).await;
+    } else {
+        let each = context
+            .namespaces
+            .iter()
+            .map(|name| watch(Api::namespaced(context.client.clone(), name)));
+        futures::future::join_all(each).await;
+    }
 }
 
-/// Keeps the gauge of the nearest expiry.
-async fn measure(context: Arc<Context>) {
+/// Keeps the gauges of what is remembered, and forgets what no longer matters.
+async fn measure(context: &Context) {
     loop {
+        let used: HashSet<Named> = context.index.read(|world, _| world.accounts().cloned().collect());
         let (nearest, foreign) = context.remember(|memory| {
-            (
-                memory.ends.values().min().copied(),
-                memory.refused.values().filter(|r| **r == Refusal::Foreign).count(),
-            )
+            memory.refused.retain(|account, _| used.contains(account));
+            let secrets = &memory.secrets;
+            memory
+                .failures
+                .retain(|account, _| used.contains(account) || secrets.contains(account));
+            let foreign = memory
+                .refused
+                .values()
+                .filter(|refusal| **refusal == Refusal::Foreign)
+                .count();
+            (memory.ends.values().min().copied(), foreign)
         });
         context
             .metrics
             .foreign_secrets
             .set(i64::try_from(foreign).unwrap_or(i64::MAX));
-        if let Some(nearest) = nearest {
-            #[allow(clippy::cast_precision_loss)]
-            context
-                .metrics
-                .nearest_expiry
-                .set((nearest - seconds(SystemTime::now())) as f64);
-        }
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        #[allow(clippy::cast_precision_loss)]
+        let seconds = nearest.map_or(f64::INFINITY, |nearest| (nearest - seconds(SystemTime::now())) as f64);
+        context.metrics.nearest_expiry.set(seconds);
+        tokio::time::sleep(MEASURE).await;
     }
 }
 
 async fn reconcile(account: Arc<Account>, context: Arc<Context>) -> Result<Action, Failure> {
+    context.begun(&named(&account));
     let timer = context
         .metrics
         .reconcile_seconds
@@ -263,8 +294,6 @@ async fn reconcile(account: Arc<Account>, context: Arc<Context>) -> Result<Actio
     let result = round(&account, &context).await;
     timer.observe_duration();
     context.metrics.reconciles.with_label_values(&[CONTROLLER]).inc();
-    let depth = context.metrics.queue_depth.with_label_values(&[CONTROLLER]);
-    depth.set((depth.get() - 1).max(0));
     if result.is_ok() {
         context.remember(|memory| memory.failures.remove(&named(&account)));
     }
@@ -308,6 +337,9 @@ async fn round(account: &Account, context: &Context) -> Result<Action, Failure> 
     if account.metadata.deletion_timestamp.is_some() || (usage != Use::Now && !known) {
         context.remember(|memory| memory.ends.remove(&name));
         return Ok(Action::await_change());
+    }
+    if !context.namespaces.is_empty() && !context.namespaces.iter().any(|namespace| **namespace == *name.0) {
+        return refuse(context, account, name, Refusal::OutsideNamespaces).await;
     }
     // Read.
     let authority = context.authority.borrow().clone().ok_or(Failure::NoAuthority)?;
@@ -421,17 +453,20 @@ async fn round(account: &Account, context: &Context) -> Result<Action, Failure> 
             );
             Ok(Action::await_change())
         }
-        Plan::Refuse(refusal) => {
-            let before = context.remember(|memory| {
-                memory.ends.remove(&name);
-                memory.refused.insert(name.clone(), refusal)
-            });
-            if before != Some(refusal) {
-                report(context, account, &name, refusal).await;
-            }
-            Ok(Action::requeue(FOREIGN_RETRY))
-        }
+        Plan::Refuse(refusal) => refuse(context, account, name, refusal).await,
     }
+}
+
+/// Reports a refusal when it is new, and looks again after a while.
+async fn refuse(context: &Context, account: &Account, name: Named, refusal: Refusal) -> Result<Action, Failure> {
+    let before = context.remember(|memory| {
+        memory.ends.remove(&name);
+        memory.refused.insert(name.clone(), refusal)
+    });
+    if before != Some(refusal) {
+        report(context, account, &name, refusal).await;
+    }
+    Ok(Action::requeue(FOREIGN_RETRY))
 }
 
 /// Whether pods use the certificate, and if not, for how long they have not.
@@ -479,6 +514,7 @@ async fn report(context: &Context, account: &Account, name: &Named, refusal: Ref
         reason: match refusal {
             Refusal::Foreign => "CertificateSecretNotOurs",
             Refusal::NameTooLong => "ServiceAccountNameTooLong",
+            Refusal::OutsideNamespaces => "NamespaceWithoutCertificates",
         }
         .to_owned(),
         note: Some(refusal.to_string()),

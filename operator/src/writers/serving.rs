@@ -14,7 +14,7 @@ use tracing::{error, info, warn};
 
 use crate::ca::{Authority, Subject};
 use crate::certificates::held::seconds;
-use crate::certificates::{Expected, Facts, Held, Plan, Reason, Refusal, Use, plan, secret};
+use crate::certificates::{Expected, Facts, Held, Plan, Reason, Use, plan, secret};
 use crate::kubernetes::leader::Leadership;
 use crate::kubernetes::watch::follow;
 use crate::metrics::Metrics;
@@ -163,7 +163,7 @@ impl Serving {
                 );
                 Ok(RETRY)
             }
-            Plan::Refuse(refusal @ (Refusal::Foreign | Refusal::NameTooLong)) => {
+            Plan::Refuse(refusal) => {
                 error!(secret = self.secret, %refusal, "the webhook has no certificate");
                 Ok(RESYNC / 10)
             }
