@@ -8,8 +8,8 @@ use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -17,26 +17,26 @@ use mesh_core::identity::SpiffeId;
 use operator::ca::{Authority, Subject};
 
 /// The discovery server's address.
-pub const NODE: &str = "10.77.0.254";
+pub(crate) const NODE: &str = "10.77.0.254";
 /// The pod that calls, shop/client-1.
-pub const CLIENT: &str = "10.77.0.1";
+pub(crate) const CLIENT: &str = "10.77.0.1";
 /// The pod that is called, shop/server-1.
-pub const SERVER: &str = "10.77.0.2";
+pub(crate) const SERVER: &str = "10.77.0.2";
 /// A third one, as each test wants it.
-pub const OTHER: &str = "10.77.0.3";
+pub(crate) const OTHER: &str = "10.77.0.3";
 
-pub const CLIENT_ID: &str = "spiffe://cluster.local/ns/shop/sa/client";
-pub const SERVER_ID: &str = "spiffe://cluster.local/ns/shop/sa/server";
+pub(crate) const CLIENT_ID: &str = "spiffe://cluster.local/ns/shop/sa/client";
+pub(crate) const SERVER_ID: &str = "spiffe://cluster.local/ns/shop/sa/server";
 const OPERATOR_ID: &str = "spiffe://cluster.local/ns/istio-system/sa/pinnace-operator";
 
 /// The uid and gid that the redirect rules let pass.
 const PROXY: &str = "1337";
 
 /// How long anything may take to come about.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Two workloads, and a Service of the server's with a port of every kind.
-pub const FIXTURES: &str = "
+pub(crate) const FIXTURES: &str = "
 workloads:
 - {name: shop/client-1, serviceAccount: client, addresses: [10.77.0.1], labels: {app: client}}
 - {name: shop/server-1, serviceAccount: server, addresses: [10.77.0.2], labels: {app: server}}
@@ -55,11 +55,11 @@ services:
 ";
 
 /// A pod: a namespace with an address, and the certificates of its service account.
-pub struct Pod {
-    pub namespace: String,
-    pub name: &'static str,
-    pub ip: Ipv4Addr,
-    pub certificates: PathBuf,
+pub(crate) struct Pod {
+    pub(crate) namespace: String,
+    pub(crate) name: &'static str,
+    pub(crate) ip: Ipv4Addr,
+    pub(crate) certificates: PathBuf,
 }
 
 struct Process {
@@ -68,17 +68,17 @@ struct Process {
 }
 
 /// Everything of one test.
-pub struct World {
+pub(crate) struct World {
     id: String,
-    pub folder: PathBuf,
-    pub authority: Authority,
+    pub(crate) folder: PathBuf,
+    pub(crate) authority: Authority,
     processes: Vec<Process>,
     namespaces: Vec<String>,
 }
 
 impl World {
     /// Client and server with a sidecar each, and discovery: what most tests begin with.
-    pub fn pair(fixtures: &str) -> Option<(Self, Pod, Pod)> {
+    pub(crate) fn pair(fixtures: &str) -> Option<(Self, Pod, Pod)> {
         let mut world = Self::new()?;
         let client = world.pod("client", CLIENT);
         let server = world.pod("server", SERVER);
@@ -92,7 +92,7 @@ impl World {
     }
 
     /// The bridge alone. None, with the reason printed, where namespaces cannot be made.
-    pub fn new() -> Option<Self> {
+    pub(crate) fn new() -> Option<Self> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         // SAFETY: geteuid has no preconditions.
         if unsafe { libc::geteuid() } != 0 {
@@ -129,7 +129,10 @@ impl World {
 
     fn namespace(&mut self, name: &str) -> Result<String, String> {
         let name = format!("{}-{name}", self.id);
-        let output = Command::new("ip").args(["netns", "add", &name]).output().map_err(|e| e.to_string())?;
+        let output = Command::new("ip")
+            .args(["netns", "add", &name])
+            .output()
+            .map_err(|e| e.to_string())?;
         if !output.status.success() {
             return Err(shown(&output));
         }
@@ -139,22 +142,40 @@ impl World {
     }
 
     /// A pod of service account `name` in namespace `shop`, without processes.
-    pub fn pod(&mut self, name: &'static str, address: &str) -> Pod {
+    pub(crate) fn pod(&mut self, name: &'static str, address: &str) -> Pod {
         let namespace = self.namespace(name).unwrap();
         let node = &self.namespaces[0];
-        ip(&["-n", node, "link", "add", name, "type", "veth", "peer", "name", "eth0", "netns", &namespace]);
+        ip(&[
+            "-n", node, "link", "add", name, "type", "veth", "peer", "name", "eth0", "netns", &namespace,
+        ]);
         ip(&["-n", node, "link", "set", name, "master", "bridge", "up"]);
-        ip(&["-n", &namespace, "address", "add", &format!("{address}/24"), "dev", "eth0"]);
+        ip(&[
+            "-n",
+            &namespace,
+            "address",
+            "add",
+            &format!("{address}/24"),
+            "dev",
+            "eth0",
+        ]);
         ip(&["-n", &namespace, "link", "set", "eth0", "up"]);
         ip(&["-n", &namespace, "route", "add", "default", "via", NODE]);
         let certificates = self.folder.join(format!("{name}-certs"));
         fs::create_dir(&certificates).unwrap();
-        write_secret(&certificates, &self.issue(&format!("spiffe://cluster.local/ns/shop/sa/{name}")));
-        Pod { namespace, name, ip: address.parse().unwrap(), certificates }
+        write_secret(
+            &certificates,
+            &self.issue(&format!("spiffe://cluster.local/ns/shop/sa/{name}")),
+        );
+        Pod {
+            namespace,
+            name,
+            ip: address.parse().unwrap(),
+            certificates,
+        }
     }
 
     /// tls.crt, tls.key and ca.crt of an identity, good for a day.
-    pub fn issue(&self, id: &str) -> Secret {
+    pub(crate) fn issue(&self, id: &str) -> Secret {
         issue(&self.authority, id, Duration::from_secs(86_400), SystemTime::now())
     }
 
@@ -163,15 +184,18 @@ impl World {
     }
 
     /// Says what the discovery server is to serve from now on.
-    pub fn fixtures(&self, text: &str) {
+    pub(crate) fn fixtures(&self, text: &str) {
         // In one step: the server looks at any time.
-        let (new, old) = (self.folder.join("fixtures.new"), self.fixture_folder().join("mesh.yaml"));
+        let (new, old) = (
+            self.folder.join("fixtures.new"),
+            self.fixture_folder().join("mesh.yaml"),
+        );
         fs::write(&new, text).unwrap();
         fs::rename(new, old).unwrap();
     }
 
     /// Starts the discovery server.
-    pub fn discovery(&mut self) {
+    pub(crate) fn discovery(&mut self) {
         let mut command = within(&self.namespaces[0], &binary("fixture-discovery"));
         command.arg("--dir").arg(self.fixture_folder());
         command.args(["--addr", &format!("{NODE}:15012")]);
@@ -181,16 +205,19 @@ impl World {
     }
 
     /// Writes a pod's redirect rules.
-    pub fn capture(&self, pod: &Pod) {
-        let output = within(&pod.namespace, &binary("proxy")).arg("capture").output().unwrap();
+    pub(crate) fn capture(&self, pod: &Pod) {
+        let output = within(&pod.namespace, &binary("proxy"))
+            .arg("capture")
+            .output()
+            .unwrap();
         assert!(output.status.success(), "capture: {}", shown(&output));
     }
 
     /// Writes a pod's redirect rules and starts its sidecar, with more environment than it needs.
-    pub fn sidecar(&mut self, pod: &Pod, environment: &[(&str, &str)]) {
+    pub(crate) fn sidecar(&mut self, pod: &Pod, environment: &[(&str, &str)]) {
         self.capture(pod);
-        let mut command = within(&pod.namespace, Path::new("setpriv"));
-        command.args(["--reuid", PROXY, "--regid", PROXY, "--clear-groups", "--"]).arg(binary("proxy")).arg("sidecar");
+        let mut command = as_proxy(&pod.namespace, &binary("proxy"));
+        command.arg("sidecar");
         command
             .env("POD_NAME", format!("{}-1", pod.name))
             .env("POD_NAMESPACE", "shop")
@@ -204,16 +231,28 @@ impl World {
     }
 
     /// Waits until a pod's sidecar is ready.
-    pub fn ready(&self, pod: &Pod) {
-        eventually(&format!("{} is ready", pod.name), || pod.page(15021, "/healthz/ready").is_ok_and(|it| it.0 == 200));
+    pub(crate) fn ready(&self, pod: &Pod) {
+        eventually(&format!("{} is ready", pod.name), || {
+            pod.page(15021, "/healthz/ready").is_ok_and(|it| it.0 == 200)
+        });
     }
 
     /// Starts a process; what it prints goes into a file of the folder.
-    pub fn spawn(&mut self, name: &str, mut command: Command) {
-        let log = File::options().create(true).append(true).open(self.log_path(name)).unwrap();
-        command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+    pub(crate) fn spawn(&mut self, name: &str, mut command: Command) {
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(self.log_path(name))
+            .unwrap();
+        command
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log);
         let child = command.spawn().unwrap();
-        self.processes.push(Process { name: name.to_owned(), child });
+        self.processes.push(Process {
+            name: name.to_owned(),
+            child,
+        });
     }
 
     fn log_path(&self, name: &str) -> PathBuf {
@@ -221,17 +260,17 @@ impl World {
     }
 
     /// What a process printed so far.
-    pub fn log(&self, name: &str) -> String {
+    pub(crate) fn log(&self, name: &str) -> String {
         String::from_utf8_lossy(&fs::read(self.log_path(name)).unwrap()).into_owned()
     }
 
     /// Waits until a process has printed something.
-    pub fn logged(&self, name: &str, text: &str) {
+    pub(crate) fn logged(&self, name: &str, text: &str) {
         eventually(&format!("{name} prints {text:?}"), || self.log(name).contains(text));
     }
 
     /// Sends a signal to a process that was started here.
-    pub fn signal(&self, name: &str, signal: i32) {
+    pub(crate) fn signal(&self, name: &str, signal: i32) {
         let process = self.processes.iter().find(|process| process.name == name).unwrap();
         let pid = i32::try_from(process.child.id()).unwrap();
         // SAFETY: a plain system call; the child was not waited for, so that its id is still its own.
@@ -239,7 +278,7 @@ impl World {
     }
 
     /// Waits until a process has ended; its exit status and how long that took.
-    pub fn ended(&mut self, name: &str) -> (Option<i32>, Duration) {
+    pub(crate) fn ended(&mut self, name: &str) -> (Option<i32>, Duration) {
         let began = Instant::now();
         let at = self.processes.iter().position(|process| process.name == name).unwrap();
         let mut process = self.processes.remove(at);
@@ -256,7 +295,7 @@ impl World {
     }
 
     /// Ends a process and waits for it.
-    pub fn stop(&mut self, name: &str) {
+    pub(crate) fn stop(&mut self, name: &str) {
         self.signal(name, libc::SIGTERM);
         self.ended(name);
     }
@@ -278,7 +317,9 @@ impl Drop for World {
                     let log = String::from_utf8_lossy(&log);
                     let lines: Vec<_> = log.lines().collect();
                     println!("--- {}", entry.file_name().display());
-                    lines[lines.len().saturating_sub(40)..].iter().for_each(|line| println!("{line}"));
+                    lines[lines.len().saturating_sub(40)..]
+                        .iter()
+                        .for_each(|line| println!("{line}"));
                 }
             }
         }
@@ -288,12 +329,15 @@ impl Drop for World {
 
 impl Pod {
     /// Listens on a port of every address of the pod.
-    pub fn listen(&self, port: u16) -> TcpListener {
-        inside(&self.namespace, move || TcpListener::bind((Ipv4Addr::UNSPECIFIED, port))).unwrap()
+    pub(crate) fn listen(&self, port: u16) -> TcpListener {
+        inside(&self.namespace, move || {
+            TcpListener::bind((Ipv4Addr::UNSPECIFIED, port))
+        })
+        .unwrap()
     }
 
     /// Connects as the pod's application does.
-    pub fn try_connect(&self, to: &str) -> io::Result<TcpStream> {
+    pub(crate) fn try_connect(&self, to: &str) -> io::Result<TcpStream> {
         let to: SocketAddr = to.parse().unwrap();
         let stream = inside(&self.namespace, move || TcpStream::connect_timeout(&to, PATIENCE))?;
         stream.set_read_timeout(Some(PATIENCE))?;
@@ -303,19 +347,21 @@ impl Pod {
     }
 
     /// As [`Pod::try_connect`], where it must succeed.
-    pub fn connect(&self, to: &str) -> TcpStream {
-        self.try_connect(to).unwrap_or_else(|error| panic!("{} to {to}: {error}", self.name))
+    pub(crate) fn connect(&self, to: &str) -> TcpStream {
+        self.try_connect(to)
+            .unwrap_or_else(|error| panic!("{} to {to}: {error}", self.name))
     }
 
     /// Status and text of a page of the pod's own sidecar, asked from within.
-    pub fn page(&self, port: u16, path: &str) -> io::Result<(u16, String)> {
+    pub(crate) fn page(&self, port: u16, path: &str) -> io::Result<(u16, String)> {
         self.ask("GET", port, path)
     }
 
     /// As [`Pod::page`], by another method.
-    pub fn ask(&self, method: &str, port: u16, path: &str) -> io::Result<(u16, String)> {
+    pub(crate) fn ask(&self, method: &str, port: u16, path: &str) -> io::Result<(u16, String)> {
         let mut stream = self.try_connect(&SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port).to_string())?;
-        write!(stream, "{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")?;
+        let request = format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes())?;
         let mut text = String::new();
         stream.read_to_string(&mut text)?;
         let (head, body) = text.split_once("\r\n\r\n").ok_or(io::ErrorKind::UnexpectedEof)?;
@@ -324,19 +370,21 @@ impl Pod {
     }
 
     /// A sample of the sidecar's metrics by the start of its line; 0 where there is none yet.
-    pub fn metric(&self, sample: &str) -> f64 {
+    pub(crate) fn metric(&self, sample: &str) -> f64 {
         let (_, text) = self.page(15090, "/stats/prometheus").unwrap();
-        let value = text.lines().find_map(|line| line.strip_prefix(sample)?.trim().parse().ok());
+        let value = text
+            .lines()
+            .find_map(|line| line.strip_prefix(sample)?.trim().parse().ok());
         value.unwrap_or(0.0)
     }
 
     /// A program in the pod's namespace.
-    pub fn command(&self, program: &str) -> Command {
+    pub(crate) fn command(&self, program: &str) -> Command {
         within(&self.namespace, Path::new(program))
     }
 
     /// The serial number of the sidecar's certificate in use.
-    pub fn serial(&self) -> String {
+    pub(crate) fn serial(&self) -> String {
         let (_, text) = self.page(15000, "/certs").unwrap();
         let pages: serde_json::Value = serde_json::from_str(&text).unwrap();
         pages["certificates"][0]["serial"].as_str().unwrap().to_owned()
@@ -345,15 +393,15 @@ impl Pod {
 
 /// tls.crt, tls.key and ca.crt.
 #[derive(Clone)]
-pub struct Secret {
-    pub crt: String,
-    pub key: String,
-    pub ca: String,
-    pub serial: String,
+pub(crate) struct Secret {
+    pub(crate) crt: String,
+    pub(crate) key: String,
+    pub(crate) ca: String,
+    pub(crate) serial: String,
 }
 
 /// Issues an identity.
-pub fn issue(authority: &Authority, id: &str, ttl: Duration, now: SystemTime) -> Secret {
+pub(crate) fn issue(authority: &Authority, id: &str, ttl: Duration, now: SystemTime) -> Secret {
     let id: SpiffeId = id.parse().unwrap();
     let leaf = authority.issue(&Subject::Workload(id), ttl, now).unwrap();
     Secret {
@@ -365,13 +413,17 @@ pub fn issue(authority: &Authority, id: &str, ttl: Duration, now: SystemTime) ->
 }
 
 /// Writes a Secret into its mount as the kubelet does: a new directory behind a link that is renamed.
-pub fn write_secret(mount: &Path, secret: &Secret) {
-    let files = [("tls.crt", &secret.crt), ("tls.key", &secret.key), ("ca.crt", &secret.ca)];
+pub(crate) fn write_secret(mount: &Path, secret: &Secret) {
+    let files = [
+        ("tls.crt", &secret.crt),
+        ("tls.key", &secret.key),
+        ("ca.crt", &secret.ca),
+    ];
     write_files(mount, &files.map(|(name, text)| (name, text.as_str())));
 }
 
 /// As [`write_secret`], with any files.
-pub fn write_files(mount: &Path, files: &[(&str, &str)]) {
+pub(crate) fn write_files(mount: &Path, files: &[(&str, &str)]) {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let version = format!("..version-{}", NEXT.fetch_add(1, Ordering::Relaxed));
     let before = fs::read_link(mount.join("..data")).ok();
@@ -396,7 +448,7 @@ pub fn write_files(mount: &Path, files: &[(&str, &str)]) {
 }
 
 /// Waits for something, or fails with what it was.
-pub fn eventually(what: &str, mut is: impl FnMut() -> bool) {
+pub(crate) fn eventually(what: &str, mut is: impl FnMut() -> bool) {
     let until = Instant::now() + PATIENCE;
     while !is() {
         assert!(Instant::now() < until, "not within {PATIENCE:?}: {what}");
@@ -405,7 +457,7 @@ pub fn eventually(what: &str, mut is: impl FnMut() -> bool) {
 }
 
 /// Runs on a thread of its own inside a namespace; sockets that it makes stay there.
-pub fn inside<T: Send + 'static>(namespace: &str, work: impl FnOnce() -> T + Send + 'static) -> T {
+pub(crate) fn inside<T: Send + 'static>(namespace: &str, work: impl FnOnce() -> T + Send + 'static) -> T {
     let namespace = File::open(format!("/run/netns/{namespace}")).unwrap();
     thread::spawn(move || {
         // SAFETY: a plain system call on an open descriptor; it concerns this thread alone.
@@ -419,16 +471,42 @@ pub fn inside<T: Send + 'static>(namespace: &str, work: impl FnOnce() -> T + Sen
 /// A program in a namespace, which ends when the thread that started it does.
 fn within(namespace: &str, program: &Path) -> Command {
     let mut command = Command::new("ip");
-    command.args(["netns", "exec", namespace, "setpriv", "--pdeathsig", "KILL", "--"]).arg(program);
+    command
+        .args(["netns", "exec", namespace, "setpriv", "--pdeathsig", "KILL", "--"])
+        .arg(program);
+    command
+}
+
+/// As [`within`], as the user whom the redirect rules let pass.
+pub(crate) fn as_proxy(namespace: &str, program: &Path) -> Command {
+    let mut command = Command::new("ip");
+    command.args([
+        "netns",
+        "exec",
+        namespace,
+        "setpriv",
+        "--reuid",
+        PROXY,
+        "--regid",
+        PROXY,
+        "--clear-groups",
+    ]);
+    command.args(["--pdeathsig", "KILL", "--"]).arg(program);
     command
 }
 
 /// One of the project's binaries, where every user can run it.
-pub fn binary(name: &str) -> PathBuf {
+pub(crate) fn binary(name: &str) -> PathBuf {
     let built = match std::env::var_os("PINNACE_BIN_DIR") {
         Some(folder) => PathBuf::from(folder),
         // target/TRIPLE/PROFILE/deps/this
-        None => std::env::current_exe().unwrap().parent().unwrap().parent().unwrap().to_owned(),
+        None => std::env::current_exe()
+            .unwrap()
+            .parent()
+            .unwrap()
+            .parent()
+            .unwrap()
+            .to_owned(),
     };
     let path = built.join(name);
     assert!(
@@ -439,33 +517,43 @@ pub fn binary(name: &str) -> PathBuf {
     shared(&path)
 }
 
-/// A link to (or a copy of) a program in a folder that every user can read, made once for the whole run.
-pub fn shared(path: &Path) -> PathBuf {
-    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
-    let folder = FOLDER.get_or_init(|| {
-        let folder = std::env::temp_dir().join(format!("pinnace-test-{}-bin", std::process::id()));
+/// A program where every user can run it: itself, or a copy that is made once for the whole run.
+pub(crate) fn shared(path: &Path) -> PathBuf {
+    let open = |folder: &Path| fs::metadata(folder).is_ok_and(|it| it.permissions().mode() & 0o1 != 0);
+    if path.ancestors().all(open) {
+        return path.to_owned();
+    }
+    static FOLDER: Mutex<Option<PathBuf>> = Mutex::new(None);
+    let mut folder = FOLDER.lock().unwrap();
+    let folder = folder.get_or_insert_with(|| {
+        let folder = std::env::temp_dir().join(format!("pinnace-test-{}-programs", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
         folder
     });
-    let link = folder.join(path.file_name().unwrap());
-    if !link.exists() && fs::hard_link(path, &link).is_err() && !link.exists() {
-        fs::copy(path, &link).unwrap();
+    let copy = folder.join(path.file_name().unwrap());
+    if !copy.exists() && fs::hard_link(path, &copy).is_err() {
+        fs::copy(path, &copy).unwrap();
     }
-    link
+    copy
 }
 
 /// Deletes what a run left that was killed: namespaces and folders named after a process that is gone.
 fn remove_orphans() {
     static ONCE: OnceLock<()> = OnceLock::new();
     let orphan = |name: &str| {
-        let pid = name.strip_prefix("pinnace-test-").and_then(|rest| rest.split('-').next());
+        let pid = name
+            .strip_prefix("pinnace-test-")
+            .and_then(|rest| rest.split('-').next());
         pid.is_some_and(|pid| pid.parse::<u32>().is_ok() && !Path::new("/proc").join(pid).exists())
     };
     ONCE.get_or_init(|| {
         for entry in fs::read_dir("/run/netns").into_iter().flatten().flatten() {
             if entry.file_name().to_str().is_some_and(orphan) {
-                let _ = Command::new("ip").args(["netns", "delete"]).arg(entry.file_name()).output();
+                let _ = Command::new("ip")
+                    .args(["netns", "delete"])
+                    .arg(entry.file_name())
+                    .output();
             }
         }
         for entry in fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten() {
@@ -482,6 +570,10 @@ fn ip(arguments: &[&str]) {
 }
 
 /// What a command printed.
-pub fn shown(output: &Output) -> String {
-    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+pub(crate) fn shown(output: &Output) -> String {
+    format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    )
 }

@@ -1,0 +1,8 @@
+//! The proxy's binary in network namespaces: pods as namespaces on a bridge, redirect rules by `proxy capture`, `proxy sidecar`
+//! as uid 1337, discovery from fixtures. Needs root and `ip netns`; what cannot run here says so.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // In a test's own functions too, a failure is a panic.
+
+mod http;
+mod over_http;
+mod world;
