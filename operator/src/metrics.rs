@@ -56,6 +56,10 @@ pub struct Metrics {
 /// Buckets for durations from a millisecond to ten seconds.
 const DURATIONS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
 
+/// The controllers, and the kinds of certificates, that are counted.
+const CONTROLLERS: [&str; 4] = ["identity", "webhook-certificate", "ca-bundle", "policy-status"];
+const CERTIFICATES: [&str; 3] = ["workload", "webhook", "discovery"];
+
 impl Metrics {
     /// Makes and registers all metrics.
     ///
@@ -113,7 +117,7 @@ impl Metrics {
             .expect("a constant name");
         registry.register(Box::new(build.clone())).expect("a unique name");
         build.with_label_values(&["operator", env!("CARGO_PKG_VERSION")]).set(1);
-        Self {
+        let metrics = Self {
             reconciles: counters("pinnace_reconcile_total", "Reconciliations that ended.", "controller"),
             reconcile_errors: counters(
                 "pinnace_reconcile_errors_total",
@@ -182,7 +186,18 @@ impl Metrics {
             ),
             publish_seconds,
             registry,
+        };
+        // Counters that rates and alerts are made of are there from the start.
+        for controller in CONTROLLERS {
+            metrics.reconciles.with_label_values(&[controller]);
+            metrics.reconcile_errors.with_label_values(&[controller]);
         }
+        for kind in CERTIFICATES {
+            metrics.certificates_issued.with_label_values(&[kind]);
+            metrics.certificates_rotated.with_label_values(&[kind]);
+            metrics.certificates_failed.with_label_values(&[kind]);
+        }
+        metrics
     }
 
     /// The page in Prometheus' text format, with the media type.

@@ -20,6 +20,7 @@ use crate::discovery::credentials::{self, Current, Holder};
 use crate::feeds::{self, Policies, Progress};
 use crate::health::{self, Health};
 use crate::index::{Index, MeshFacts};
+use crate::kubernetes::client::connect;
 use crate::kubernetes::leader::{self, Leadership};
 use crate::mesh_config;
 use crate::metrics::Metrics;
@@ -34,7 +35,7 @@ const SHUTDOWN: Duration = Duration::from_secs(8);
 /// # Errors
 /// When the API server cannot be configured or a port cannot be listened on.
 pub async fn run(settings: Settings, provider: Arc<CryptoProvider>, stop: watch::Receiver<bool>) -> anyhow::Result<()> {
-    let client = Client::try_default().await.context("no way to the API server")?;
+    let client = connect().await?;
     let metrics = Arc::new(Metrics::new());
     let discovery_listener = TcpListener::bind(settings.discovery_addr)
         .await
