@@ -1,23 +1,28 @@
 //! The reconciler of service accounts' certificates. A round is: read the Secret, judge it, plan (pure), apply, report.
 
+mod report;
+mod triggers;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use futures::{Stream, StreamExt};
-use k8s_openapi::api::core::v1::{ObjectReference, Secret, ServiceAccount};
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
 use kube::api::{Api, DeleteParams, PostParams, Preconditions};
-use kube::core::{DeserializeGuard, PartialObjectMeta};
+use kube::core::PartialObjectMeta;
 use kube::runtime::controller::{self, Action, Config, Controller};
-use kube::runtime::events::{Event, EventType, Recorder};
-use kube::runtime::reflector::ObjectRef;
+use kube::runtime::events::Recorder;
 use kube::runtime::watcher;
 use kube::{Client, ResourceExt};
 use mesh_core::certificate::issued_at;
 use mesh_core::identity::SpiffeId;
 use rustls::crypto::CryptoProvider;
-use tokio::sync::{Notify, broadcast, mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tracing::{debug, info, warn};
+
+use report::{measure, report};
+use triggers::{follow_secrets, requests};
 
 use super::nudge::{self, News};
 use crate::ca::{Authority, Subject};
@@ -27,7 +32,6 @@ use crate::certificates::{Defect, Expected, Facts, Held, Plan, Reason, Refusal, 
 use crate::index::Index;
 use crate::index::changes::Named;
 use crate::kubernetes::leader::Leadership;
-use crate::kubernetes::watch::{Change, follow};
 use crate::metrics::Metrics;
 
 /// The controller's name in metrics.
@@ -45,12 +49,6 @@ const FOREIGN_RETRY: Duration = Duration::from_secs(10);
 
 /// How often everything is looked at even though nothing seems to have changed.
 const RESYNC: Duration = Duration::from_secs(3600);
-
-/// How often gauges are brought up to date.
-const MEASURE: Duration = Duration::from_secs(5);
-
-/// The first pods of a service account stand for all in events.
-const REPORTED_PODS: usize = 5;
 
 /// A ServiceAccount, of which only the metadata is looked at.
 type Account = PartialObjectMeta<ServiceAccount>;
@@ -166,122 +164,6 @@ pub async fn run(context: Arc<Context>) {
             std::future::ready(())
         });
     tokio::join!(controller, follow_secrets(&context, &touched), measure(&context));
-}
-
-/// Requests for rounds: from pods, from Secrets, and for everything when the authority or the mesh changes.
-fn requests(context: Arc<Context>, touched: Arc<Notify>) -> impl Stream<Item = ObjectRef<Account>> + Send + 'static {
-    let pods = context.index.accounts();
-    let authority = context.authority.clone();
-    let batches = context.index.batches();
-    let reference = |account: &Named| ObjectRef::new(&account.1).within(&account.0);
-    futures::stream::unfold(
-        (context, touched, pods, authority, batches),
-        move |(context, touched, mut pods, mut authority, mut batches)| async move {
-            let everything = |context: &Context| {
-                let mut all: HashSet<Named> = context.index.read(|world, _| world.accounts().cloned().collect());
-                context.remember(|memory| all.extend(memory.secrets.iter().cloned()));
-                all.into_iter().collect::<Vec<_>>()
-            };
-            let accounts = loop {
-                tokio::select! {
-                    () = touched.notified() => {
-                        break context.remember(|memory| memory.touched.drain().collect());
-                    }
-                    pod = pods.recv() => match pod {
-                        Ok(account) => break vec![account],
-                        Err(broadcast::error::RecvError::Lagged(_)) => break everything(&context),
-                        Err(broadcast::error::RecvError::Closed) => return None,
-                    },
-                    changed = authority.changed() => {
-                        changed.ok()?;
-                        break everything(&context);
-                    }
-                    batch = batches.recv() => match batch {
-                        Ok(batch) if batch.all => break everything(&context),
-                        Err(broadcast::error::RecvError::Closed) => return None,
-                        _ => {}
-                    },
-                }
-            };
-            context.remember(|memory| memory.waiting.extend(accounts.iter().cloned()));
-            context.show_depth();
-            Some((
-                futures::stream::iter(accounts),
-                (context, touched, pods, authority, batches),
-            ))
-        },
-    )
-    .flatten()
-    .map(move |account| reference(&account))
-}
-
-/// Follows our Secrets, so that an edit or a deletion is repaired at once, and so that unused ones are known.
-async fn follow_secrets(context: &Context, touched: &Notify) {
-    let ours = format!(
-        "{}={}",
-        mesh_api::labels::MANAGED_BY,
-        mesh_api::labels::MANAGED_BY_PINNACE
-    );
-    let watch = |secrets: Api<DeserializeGuard<PartialObjectMeta<Secret>>>| {
-        let config = watcher::Config::default().labels(&ours);
-        follow(secrets, config, context.metrics.clone(), |change| {
-            let (namespace, name, there) = match change {
-                Change::Applied(secret) => (secret.namespace().unwrap_or_default(), secret.name_any(), true),
-                Change::Deleted { namespace, name } => (namespace, name, false),
-                Change::Listing | Change::Listed | Change::Undecodable(_) => return,
-            };
-            let Some(account) = secret::account(&name) else { return };
-            let account: Named = (namespace.into(), account.into());
-            context.remember(|memory| {
-                if there {
-                    memory.secrets.insert(account.clone());
-                } else {
-                    memory.secrets.remove(&account);
-                    memory.ends.remove(&account);
-                    memory.unused.remove(&account);
-                }
-                memory.touched.insert(account);
-            });
-            touched.notify_one();
-        })
-    };
-    if context.namespaces.is_empty() {
-        watch(Api::all(context.client.clone())).await;
-    } else {
-        let each = context
-            .namespaces
-            .iter()
-            .map(|name| watch(Api::namespaced(context.client.clone(), name)));
-        futures::future::join_all(each).await;
-    }
-}
-
-/// Keeps the gauges of what is remembered, and forgets what no longer matters.
-async fn measure(context: &Context) {
-    loop {
-        let used: HashSet<Named> = context.index.read(|world, _| world.accounts().cloned().collect());
-        let (nearest, foreign) = context.remember(|memory| {
-            memory.refused.retain(|account, _| used.contains(account));
-            let secrets = &memory.secrets;
-            memory
-                .failures
-                .retain(|account, _| used.contains(account) || secrets.contains(account));
-            let foreign = memory
-                .refused
-                .values()
-                .filter(|refusal| **refusal == Refusal::Foreign)
-                .count();
-            (memory.ends.values().min().copied(), foreign)
-        });
-        context
-            .metrics
-            .foreign_secrets
-            .set(i64::try_from(foreign).unwrap_or(i64::MAX));
-        #[allow(clippy::cast_precision_loss)]
-        let seconds = nearest.map_or(f64::INFINITY, |nearest| (nearest - seconds(SystemTime::now())) as f64);
-        context.metrics.nearest_expiry.set(seconds);
-        tokio::time::sleep(MEASURE).await;
-    }
 }
 
 async fn reconcile(account: Arc<Account>, context: Arc<Context>) -> Result<Action, Failure> {
@@ -503,54 +385,6 @@ async fn remove(secrets: &Api<Secret>, name: &str, found: Option<&Secret>) -> Re
         Ok(_) => Ok(()),
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
         Err(error) => Err(api("removing the Secret")(error)),
-    }
-}
-
-/// Says in the log and in events, on the ServiceAccount and on its pods, why there is no certificate.
-async fn report(context: &Context, account: &Account, name: &Named, refusal: Refusal) {
-    warn!(namespace = &*name.0, service_account = &*name.1, %refusal, "no certificate is issued");
-    let event = Event {
-        type_: EventType::Warning,
-        reason: match refusal {
-            Refusal::Foreign => "CertificateSecretNotOurs",
-            Refusal::NameTooLong => "ServiceAccountNameTooLong",
-            Refusal::OutsideNamespaces => "NamespaceWithoutCertificates",
-        }
-        .to_owned(),
-        note: Some(refusal.to_string()),
-        action: "IssueCertificate".to_owned(),
-        secondary: None,
-    };
-    let mut about = Vec::new();
-    // An event is named after its object, so one about an overlong name cannot be made.
-    if refusal != Refusal::NameTooLong {
-        about.push(ObjectReference {
-            api_version: Some("v1".to_owned()),
-            kind: Some("ServiceAccount".to_owned()),
-            name: Some(name.1.to_string()),
-            namespace: Some(name.0.to_string()),
-            uid: account.uid(),
-            ..ObjectReference::default()
-        });
-    }
-    let pods: Vec<String> = context.index.read(|world, _| {
-        world
-            .users(name)
-            .take(REPORTED_PODS)
-            .map(|(pod, _)| pod.to_string())
-            .collect()
-    });
-    about.extend(pods.into_iter().map(|pod| ObjectReference {
-        api_version: Some("v1".to_owned()),
-        kind: Some("Pod".to_owned()),
-        name: Some(pod),
-        namespace: Some(name.0.to_string()),
-        ..ObjectReference::default()
-    }));
-    for object in about {
-        if let Err(error) = context.events.publish(&event, &object).await {
-            warn!(kind = object.kind, name = object.name, %error, "an event could not be written");
-        }
     }
 }
 
