@@ -5,7 +5,8 @@
 
 use crate::identity::SpiffeId;
 use crate::protocol::Declared;
-use std::net::SocketAddr;
+use std::borrow::Cow;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 /// What a proxy asks for when its application first calls something.
@@ -71,11 +72,17 @@ impl Destination {
         format!("outbound|{}||{}", self.port, self.host)
     }
 
-    /// The SNI that a client sends, `outbound_.PORT_.SUBSET_.HOST`.
+    /// The SNI that a client sends, `outbound_.PORT_.SUBSET_.HOST`. A name may not end like an IP address, so a pod that is called
+    /// directly is `ip-10-1-0-2` in it.
     #[must_use]
     pub fn sni(&self) -> String {
-        // An IPv6 address has colons, which no DNS name may have.
-        format!("outbound_.{}_._.{}", self.port, self.host.replace(':', "-"))
+        let joined = |parts: Vec<String>| format!("ip-{}", parts.join("-"));
+        let host: Cow<'_, str> = match self.host.parse() {
+            Ok(IpAddr::V4(ip)) => joined(ip.octets().iter().map(u8::to_string).collect()).into(),
+            Ok(IpAddr::V6(ip)) => joined(ip.segments().iter().map(|part| format!("{part:x}")).collect()).into(),
+            Err(_) => (*self.host).into(),
+        };
+        format!("outbound_.{}_._.{host}", self.port)
     }
 
     /// The endpoint at an address, for [`Resolution::OriginalDestination`].
@@ -88,5 +95,33 @@ impl Destination {
     #[must_use]
     pub fn accepts(&self, identity: &SpiffeId) -> bool {
         self.identities.contains(identity)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sni_is_a_name_whatever_the_host_is() {
+        for (host, sni) in [
+            (
+                "reviews.shop.svc.cluster.local",
+                "outbound_.80_._.reviews.shop.svc.cluster.local",
+            ),
+            ("10.1.0.2", "outbound_.80_._.ip-10-1-0-2"),
+            ("fd00::2", "outbound_.80_._.ip-fd00-0-0-0-0-0-0-2"),
+        ] {
+            let destination = Destination {
+                host: host.into(),
+                namespace: "shop".into(),
+                port: 80,
+                protocol: Declared::Detect,
+                resolution: Resolution::Balanced,
+                endpoints: Vec::new(),
+                identities: Vec::new(),
+            };
+            assert_eq!(destination.sni(), sni);
+        }
     }
 }
