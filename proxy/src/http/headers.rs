@@ -1,7 +1,8 @@
 //! Headers that a proxy must take away or add (RFC 9110, section 7.6), and those that only the mesh may set.
 
 use http::header::{CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE};
-use http::{Request, Uri};
+use http::{Request, Uri, Version};
+use std::net::SocketAddr;
 
 /// Who called, as Envoy writes it: `By=…;Hash=…;Subject="";URI=…`.
 pub const X_FORWARDED_CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
@@ -84,6 +85,21 @@ pub fn host<'a>(request_uri: &'a Uri, headers: &'a HeaderMap) -> Option<&'a str>
     (!host.is_empty()).then_some(host)
 }
 
+/// Sees to it that a request says once whom it is meant for, since it is routed by that. HTTP/1.0 knows no `Host`: there the
+/// address that was dialled takes its place. False for a request that must be refused with 400 (RFC 9112, section 3.2).
+#[must_use]
+pub fn settle_host<B>(request: &mut Request<B>, dialled: SocketAddr) -> bool {
+    match request.headers().get_all(HOST).iter().count() {
+        1 => true,
+        0 if request.uri().authority().is_some() => true,
+        0 if request.version() < Version::HTTP_11 => match HeaderValue::from_str(&dialled.to_string()) {
+            Ok(host) => request.headers_mut().insert(HOST, host).is_none(),
+            Err(_) => false,
+        },
+        _ => false,
+    }
+}
+
 /// Makes a request's target relative, as a server expects it, with its authority in `Host` (RFC 9112, section 3.2).
 pub fn to_origin_form<B>(request: &mut Request<B>) {
     if request.uri().authority().is_none() {
@@ -133,6 +149,27 @@ mod tests {
             (HeaderName::from_static(name), HeaderValue::from_static(value))
         };
         entries.iter().map(entry).collect()
+    }
+
+    #[test]
+    fn a_request_says_once_whom_it_is_meant_for() {
+        for (version, uri, hosts, expected) in [
+            (Version::HTTP_11, "/", &["a"][..], Some("a")),
+            (Version::HTTP_11, "/", &[], None),
+            (Version::HTTP_11, "/", &["a", "a"], None),
+            (Version::HTTP_11, "http://a/", &[], Some("")),
+            (Version::HTTP_10, "/", &[], Some("10.0.0.1:80")),
+            (Version::HTTP_10, "/", &["a"], Some("a")),
+        ] {
+            let mut request = Request::builder().version(version).uri(uri);
+            for host in hosts {
+                request = request.header(HOST, *host);
+            }
+            let mut request = request.body(()).unwrap();
+            let good = settle_host(&mut request, "10.0.0.1:80".parse().unwrap());
+            let host = request.headers().get(HOST).map_or("", |host| host.to_str().unwrap());
+            assert_eq!(good.then_some(host), expected, "{version:?} {uri} {hosts:?}");
+        }
     }
 
     #[test]

@@ -41,7 +41,10 @@ pub async fn serve(worker: Arc<Worker>, client: Stream, facts: Facts, peer: Opti
     }
 }
 
-async fn handle(context: Arc<Context>, request: Request<Incoming>) -> Response<ResponseBody> {
+async fn handle(context: Arc<Context>, mut request: Request<Incoming>) -> Response<ResponseBody> {
+    if !headers::settle_host(&mut request, context.facts.address) {
+        return exchange::own(StatusCode::BAD_REQUEST, "exactly one Host is needed");
+    }
     let (mut request, on_upgrade) = exchange::take(request);
     let map = request.headers_mut();
     match &context.client_cert {

@@ -43,7 +43,10 @@ enum Route {
     Refused(StatusCode, Reason, &'static str),
 }
 
-async fn handle(worker: Arc<Worker>, facts: Arc<Facts>, request: Request<Incoming>) -> Response<ResponseBody> {
+async fn handle(worker: Arc<Worker>, facts: Arc<Facts>, mut request: Request<Incoming>) -> Response<ResponseBody> {
+    if !headers::settle_host(&mut request, facts.address) {
+        return exchange::own(StatusCode::BAD_REQUEST, "exactly one Host is needed");
+    }
     let route = route(&worker, &facts, &request).await;
     let (mut request, on_upgrade) = exchange::take(request);
     let map = request.headers_mut();
