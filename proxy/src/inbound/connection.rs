@@ -5,10 +5,11 @@ use super::{http, tcp, tls};
 use crate::net::first_bytes::{self, Spoken};
 use crate::net::listen::Accepted;
 use crate::net::original;
+use crate::net::relay;
 use crate::net::stream::{Rewound, Stream};
 use crate::refusals::Reason;
 use crate::worker::Worker;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use mesh_core::peer_authentication::PortMode;
 use mesh_core::protocol::Declared;
 use std::net::SocketAddr;
@@ -78,10 +79,11 @@ pub async fn carry(worker: Arc<Worker>, accepted: Accepted) {
 
 /// Mutual TLS or nothing.
 async fn strict(worker: Arc<Worker>, mut client: TcpStream, facts: Facts, decided_by: &[String]) {
-    let read = tokio::time::timeout(HANDSHAKE_TIMEOUT, first_bytes::read(&mut client)).await;
+    let mut ahead = first_bytes::buffer();
+    let read = tokio::time::timeout(HANDSHAKE_TIMEOUT, first_bytes::read(&mut client, &mut ahead)).await;
     match read {
-        Ok(Ok((Spoken::Tls, ahead))) => Box::pin(tls::accept(worker, client, ahead, facts)).await,
-        Ok(Ok((_, ahead))) if ahead.is_empty() => {}
+        Ok(Ok(Spoken::Tls)) => Box::pin(tls::accept(worker, client, ahead.freeze(), facts)).await,
+        Ok(Ok(_)) if ahead.is_empty() => {}
         Ok(Ok(_)) | Err(_) => {
             let by = decided_by.join(", ");
             let detail = format!("plaintext where PeerAuthentication {by} says STRICT");
@@ -94,26 +96,30 @@ async fn strict(worker: Arc<Worker>, mut client: TcpStream, facts: Facts, decide
 
 /// Either: mutual TLS of the mesh is terminated, everything else is the application's.
 async fn permissive(worker: Arc<Worker>, mut client: TcpStream, facts: Facts) {
-    match tokio::time::timeout(SILENCE, first_bytes::read(&mut client)).await {
-        Ok(Ok((Spoken::Tls, ahead))) => Box::pin(tls::accept(worker, client, ahead, facts)).await,
-        Ok(Ok((spoken, ahead))) => Box::pin(to_application(worker, client, spoken, ahead, facts)).await,
+    let mut ahead = first_bytes::buffer();
+    match tokio::time::timeout(SILENCE, first_bytes::read(&mut client, &mut ahead)).await {
+        Ok(Ok(Spoken::Tls)) => Box::pin(tls::accept(worker, client, ahead.freeze(), facts)).await,
+        Ok(Ok(spoken)) => Box::pin(to_application(worker, client, spoken, ahead.freeze(), facts)).await,
         Ok(Err(_)) => {}
-        Err(_) => Box::pin(silent(worker, client, facts)).await,
+        Err(_) => Box::pin(silent(worker, client, ahead, facts)).await,
     }
 }
 
 /// In the clear.
 async fn plaintext(worker: Arc<Worker>, mut client: TcpStream, facts: Facts) {
-    match facts.declared {
-        Declared::Http => to_application(worker, client, Spoken::Http1, Bytes::new(), facts).await,
+    let mut ahead = first_bytes::buffer();
+    let read = match facts.declared {
         Declared::Http2 | Declared::Tcp | Declared::Udp => {
-            to_application(worker, client, Spoken::Opaque, Bytes::new(), facts).await;
+            return to_application(worker, client, Spoken::Opaque, Bytes::new(), facts).await;
         }
-        Declared::Detect => match tokio::time::timeout(SILENCE, first_bytes::read(&mut client)).await {
-            Ok(Ok((spoken, ahead))) => Box::pin(to_application(worker, client, spoken, ahead, facts)).await,
-            Ok(Err(_)) => {}
-            Err(_) => Box::pin(silent(worker, client, facts)).await,
-        },
+        // Its client speaks first, however long that takes.
+        Declared::Http => Ok(first_bytes::read(&mut client, &mut ahead).await),
+        Declared::Detect => tokio::time::timeout(SILENCE, first_bytes::read(&mut client, &mut ahead)).await,
+    };
+    match read {
+        Ok(Ok(spoken)) => Box::pin(to_application(worker, client, spoken, ahead.freeze(), facts)).await,
+        Ok(Err(_)) => {}
+        Err(_) => Box::pin(silent(worker, client, ahead, facts)).await,
     }
 }
 
@@ -136,17 +142,18 @@ pub(super) async fn to_application(worker: Arc<Worker>, client: TcpStream, spoke
     }
 }
 
-/// The client has said nothing. The application is connected to: if it speaks first, that is a plaintext connection of a
+/// The client has said nothing, or too little to tell. The application is connected to: if it speaks first, that is a plaintext connection of a
 /// protocol whose server speaks first; until then the client may still begin with anything.
-async fn silent(worker: Arc<Worker>, mut client: TcpStream, facts: Facts) {
+async fn silent(worker: Arc<Worker>, mut client: TcpStream, mut ahead: BytesMut, facts: Facts) {
     let Some(mut application) = tcp::open(&worker, &facts).await else {
         return;
     };
     let mut greeting = [0; 1024];
     tokio::select! {
-        read = first_bytes::read(&mut client) => {
+        read = first_bytes::read(&mut client, &mut ahead) => {
             drop(application);
-            let Ok((spoken, ahead)) = read else { return };
+            let Ok(spoken) = read else { return };
+            let ahead = ahead.freeze();
             if spoken == Spoken::Tls && facts.mode != PortMode::Disable {
                 tls::accept(worker, client, ahead, facts).await;
             } else {
@@ -157,11 +164,11 @@ async fn silent(worker: Arc<Worker>, mut client: TcpStream, facts: Facts) {
             let Ok(n) = read else { return };
             worker.metrics.connections.with_label_values(&["inbound", "none"]).inc();
             if client.write_all(&greeting[..n]).await.is_ok() {
-                let mut client = Stream::Plain(client);
+                let mut client = Stream::Rewound(Rewound::new(ahead.freeze(), client));
                 if n == 0 {
                     let _ = client.shutdown().await;
                 }
-                tcp::join(&mut client, &mut application).await;
+                relay::join(&mut client, &mut application).await;
             }
         }
     }

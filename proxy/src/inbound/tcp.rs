@@ -6,16 +6,12 @@ use crate::net::{dial, relay};
 use crate::refusals::Reason;
 use crate::worker::Worker;
 
-/// Connects to the application and relays until both ends have closed.
+/// Connects to the application and relays until both ends have closed; without an application the client is reset.
 pub async fn relay(worker: &Worker, mut client: Stream, facts: &Facts) {
-    if let Some(mut application) = open(worker, facts).await {
-        join(&mut client, &mut application).await;
+    match open(worker, facts).await {
+        Some(mut application) => relay::join(&mut client, &mut application).await,
+        None => client.reset(),
     }
-}
-
-/// Relays until both ends have closed. How it ends is theirs to know.
-pub async fn join(client: &mut Stream, application: &mut Stream) {
-    relay::both_ways(client, application).await.1.ok();
 }
 
 /// Connects to the application; where that fails the refusal is noted.

@@ -1,6 +1,6 @@
 //! What a connection speaks, told from the first bytes of its client.
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use std::io;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
@@ -41,9 +41,6 @@ const METHODS: [&str; 21] = [
     "UNSUBSCRIBE",
 ];
 
-/// How much may be read ahead before the protocol is clear: the longest method, a space and the first byte of a target.
-pub const MOST_READ_AHEAD: usize = 16;
-
 /// Tells the protocol, or `None` while the bytes can still become several.
 #[must_use]
 pub fn tell(bytes: &[u8]) -> Option<Spoken> {
@@ -71,20 +68,32 @@ pub fn tell(bytes: &[u8]) -> Option<Spoken> {
     }
 }
 
-/// Reads until the protocol is clear. A connection that ends before is opaque, with what it sent.
+/// What [`read`] reads into.
+#[must_use]
+pub fn buffer() -> BytesMut {
+    BytesMut::with_capacity(1024)
+}
+
+/// Reads until the protocol is clear. A connection that ends before is opaque, with what it sent. What was read is in `ahead`
+/// even where this is given up before its end.
 ///
 /// # Errors
 /// That of the read.
-pub async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<(Spoken, Bytes)> {
-    let mut ahead = BytesMut::with_capacity(1024);
+pub async fn read(stream: &mut (impl AsyncRead + Unpin), ahead: &mut BytesMut) -> io::Result<Spoken> {
     loop {
-        let n = stream.read_buf(&mut ahead).await?;
-        match tell(&ahead) {
-            Some(spoken) => return Ok((spoken, ahead.freeze())),
-            None if n == 0 => return Ok((Spoken::Opaque, ahead.freeze())),
-            None => debug_assert!(ahead.len() <= MOST_READ_AHEAD),
+        if let Some(spoken) = tell(ahead) {
+            return Ok(spoken);
+        }
+        if stream.read_buf(ahead).await? == 0 {
+            return Ok(Spoken::Opaque);
         }
     }
+}
+
+/// Whether a connection to a port that was declared HTTP/1.1 opens as HTTP/2 does (RFC 9113, section 3.4): no method begins so.
+#[must_use]
+pub fn is_http2(ahead: &[u8]) -> bool {
+    ahead.starts_with(b"PRI")
 }
 
 #[cfg(test)]

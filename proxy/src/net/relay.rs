@@ -3,6 +3,7 @@
 //! Reads go into one scratch buffer per worker thread and are written on at once; only what the other side does not take is
 //! kept with the connection. So an idle connection holds no buffer at all.
 
+use super::stream::Stream;
 use bytes::{Buf, Bytes};
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -139,6 +140,15 @@ where
         },
         result,
     )
+}
+
+/// Relays until both ends have closed. What one end breaks off is broken off at the other: an orderly end would say that all
+/// there was had arrived.
+pub async fn join(client: &mut Stream, server: &mut Stream) {
+    if both_ways(client, server).await.1.is_err() {
+        client.reset();
+        server.reset();
+    }
 }
 
 #[cfg(test)]

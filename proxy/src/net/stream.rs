@@ -4,6 +4,7 @@ use bytes::{Buf, Bytes};
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::{client, server};
@@ -30,6 +31,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Rewound<S> {
         let n = self.ahead.len().min(buf.remaining());
         buf.put_slice(&self.ahead[..n]);
         self.ahead.advance(n);
+        if self.ahead.is_empty() {
+            // An empty rest would still hold the buffer, for as long as the connection lives.
+            self.ahead = Bytes::new();
+        }
         Poll::Ready(Ok(()))
     }
 }
@@ -72,6 +77,20 @@ pub enum Stream {
     Client(Box<client::TlsStream<TcpStream>>),
     /// TLS that the proxy accepted, its ClientHello already read.
     Server(Box<server::TlsStream<TcpStream>>),
+}
+
+impl Stream {
+    /// Makes the closing that follows a reset, which nobody takes for an orderly end. What was not sent yet is lost.
+    pub fn reset(&self) {
+        let tcp = match self {
+            Self::Plain(tcp) => tcp,
+            Self::Rewound(rewound) => &rewound.inner,
+            Self::Client(tls) => tls.get_ref().0,
+            Self::Server(tls) => tls.get_ref().0,
+        };
+        // Where it fails the connection is gone already.
+        let _ = socket2::SockRef::from(tcp).set_linger(Some(Duration::ZERO));
+    }
 }
 
 macro_rules! delegate {

@@ -5,10 +5,11 @@ use crate::discovery::Answer;
 use crate::net::first_bytes::{self, Spoken};
 use crate::net::listen::Accepted;
 use crate::net::original;
+use crate::net::relay;
 use crate::net::stream::{Rewound, Stream};
 use crate::refusals::Reason;
 use crate::worker::Worker;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use mesh_core::destination::Destination;
 use mesh_core::protocol::Declared;
 use std::net::SocketAddr;
@@ -69,17 +70,29 @@ pub async fn carry(worker: Arc<Worker>, accepted: Accepted) {
         Dialled::Outside | Dialled::Unavailable => mesh_core::protocol::declared(None, None, address.port()),
     };
     let facts = Facts { peer, address, dialled };
+    let mut ahead = first_bytes::buffer();
     match declared {
-        Declared::Http => Box::pin(http::serve(worker, Stream::Plain(client), facts)).await,
+        Declared::Http => {
+            let Ok(_) = first_bytes::read(&mut client, &mut ahead).await else {
+                return;
+            };
+            // HTTP/2 passes as it is; everything else is for the HTTP path to refuse.
+            let spoken = if first_bytes::is_http2(&ahead) {
+                Spoken::Opaque
+            } else {
+                Spoken::Http1
+            };
+            Box::pin(spoken_to(worker, client, spoken, ahead.freeze(), facts)).await;
+        }
         Declared::Http2 | Declared::Tcp | Declared::Udp => {
             Box::pin(tcp::relay(&worker, Stream::Plain(client), facts)).await;
         }
         Declared::Detect => {
-            let read = tokio::time::timeout(SILENCE, first_bytes::read(&mut client)).await;
+            let read = tokio::time::timeout(SILENCE, first_bytes::read(&mut client, &mut ahead)).await;
             match read {
-                Ok(Ok((spoken, ahead))) => Box::pin(spoken_to(worker, client, spoken, ahead, facts)).await,
+                Ok(Ok(spoken)) => Box::pin(spoken_to(worker, client, spoken, ahead.freeze(), facts)).await,
                 Ok(Err(_)) => {}
-                Err(_) => Box::pin(silent(worker, client, facts)).await,
+                Err(_) => Box::pin(silent(worker, client, ahead, facts)).await,
             }
         }
     }
@@ -93,32 +106,33 @@ async fn spoken_to(worker: Arc<Worker>, client: TcpStream, spoken: Spoken, ahead
     }
 }
 
-/// The client has said nothing: perhaps its server speaks first. A connection is opened for opaque bytes, and whoever speaks
+/// The client has said nothing, or too little to tell: perhaps its server speaks first. A connection is opened for opaque bytes, and whoever speaks
 /// first decides: the server's words make it a relay; a client's HTTP request drops it for the HTTP path.
-async fn silent(worker: Arc<Worker>, mut client: TcpStream, facts: Facts) {
+async fn silent(worker: Arc<Worker>, mut client: TcpStream, mut ahead: BytesMut, facts: Facts) {
     let Some((mut server, lease)) = tcp::open(&worker, &facts).await else {
         return;
     };
     let mut greeting = [0; 1024];
     tokio::select! {
-        read = first_bytes::read(&mut client) => {
-            let Ok((spoken, ahead)) = read else { return };
+        read = first_bytes::read(&mut client, &mut ahead) => {
+            let Ok(spoken) = read else { return };
+            let ahead = ahead.freeze();
             if spoken == Spoken::Http1 {
                 drop((server, lease));
                 return spoken_to(worker, client, spoken, ahead, facts).await;
             }
             let mut client = Stream::Rewound(Rewound::new(ahead, client));
-            tcp::join(&mut client, &mut server).await;
+            relay::join(&mut client, &mut server).await;
         }
         read = tokio::io::AsyncReadExt::read(&mut server, &mut greeting) => {
             let Ok(n) = read else { return };
             if tokio::io::AsyncWriteExt::write_all(&mut client, &greeting[..n]).await.is_ok() {
-                let mut client = Stream::Plain(client);
+                let mut client = Stream::Rewound(Rewound::new(ahead.freeze(), client));
                 if n == 0 {
                     // The server closed without a word: so may the client.
                     let _ = tokio::io::AsyncWriteExt::shutdown(&mut client).await;
                 }
-                tcp::join(&mut client, &mut server).await;
+                relay::join(&mut client, &mut server).await;
             }
         }
     }

@@ -13,17 +13,13 @@ use crate::worker::Worker;
 /// How many endpoints are tried before the client's connection is closed.
 const ATTEMPTS: usize = 3;
 
-/// Connects and relays until both ends have closed.
+/// Connects and relays until both ends have closed; without a server the client is reset.
 pub async fn relay(worker: &Worker, mut client: Stream, facts: Facts) {
-    // The lease counts the connection as under way until it ends.
-    if let Some((mut server, _lease)) = open(worker, &facts).await {
-        join(&mut client, &mut server).await;
+    match open(worker, &facts).await {
+        // The lease counts the connection as under way until it ends.
+        Some((mut server, _lease)) => relay::join(&mut client, &mut server).await,
+        None => client.reset(),
     }
-}
-
-/// Relays until both ends have closed. How it ends is theirs to know.
-pub async fn join(client: &mut Stream, server: &mut Stream) {
-    relay::both_ways(client, server).await.1.ok();
 }
 
 /// Opens the server's side; where that fails the refusal is noted.
