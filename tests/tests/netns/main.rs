@@ -5,4 +5,5 @@
 
 mod http;
 mod over_http;
+mod over_tcp;
 mod world;
