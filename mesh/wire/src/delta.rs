@@ -280,7 +280,13 @@ mod tests {
         for chunk in names[..MAX_SUBSCRIPTIONS].chunks(1000) {
             assert!(stream.request(&held(chunk)).is_ok());
         }
-        assert!(stream.request(&held(&names[..10])).is_ok(), "what is told again is not one more");
-        assert_eq!(stream.request(&held(&names[MAX_SUBSCRIPTIONS..])), Err(RequestError::TooMany(TYPE.into())));
+        assert!(
+            stream.request(&held(&names[..10])).is_ok(),
+            "what is told again is not one more"
+        );
+        assert_eq!(
+            stream.request(&held(&names[MAX_SUBSCRIPTIONS..])),
+            Err(RequestError::TooMany(TYPE.into()))
+        );
     }
 }

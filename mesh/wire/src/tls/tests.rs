@@ -122,7 +122,10 @@ fn a_certificate_of_another_ca_or_trust_domain_is_refused() {
     assert!(stranger.to_string().contains("UnknownIssuer"), "{stranger}");
     let foreign = material(&ours, "spiffe://other.domain/ns/shop/sa/web");
     let foreign = handshake(&foreign, believes.clone(), &db, believes.clone()).unwrap_err();
-    assert_eq!(explain(&foreign), "the peer's trust domain other.domain is neither the mesh's nor an alias of it");
+    assert_eq!(
+        explain(&foreign),
+        "the peer's trust domain other.domain is neither the mesh's nor an alias of it"
+    );
     let server = handshake(&db, believes.clone(), &material(&theirs, DB), believes).unwrap_err();
     assert!(server.to_string().contains("UnknownIssuer"), "{server}");
 }
