@@ -9,7 +9,7 @@ use kube::runtime::events::{Event, EventType};
 use tracing::warn;
 
 use super::{Account, Context};
-use crate::certificates::Refusal;
+use crate::certificates::{Refusal, secret};
 use crate::certificates::held::seconds;
 use crate::index::changes::Named;
 
@@ -58,7 +58,10 @@ pub(super) async fn report(context: &Context, account: &Account, name: &Named, r
             Refusal::OutsideNamespaces => "NamespaceWithoutCertificates",
         }
         .to_owned(),
-        note: Some(refusal.to_string()),
+        note: Some(match refusal {
+            Refusal::Foreign => format!("Secret {}: {refusal}", secret::name(&name.1)),
+            _ => refusal.to_string(),
+        }),
         action: "IssueCertificate".to_owned(),
         secondary: None,
     };
