@@ -93,6 +93,7 @@ impl Server {
     fn pod(&self, account: &str, address: &str) {
         let record = PodRecord {
             addresses: vec![address.parse().unwrap()],
+            host_addresses: Vec::new(),
             service_account: account.into(),
             labels: [("app".to_owned(), account.to_owned())].into(),
             injected: true,

@@ -39,7 +39,7 @@ fn service(world: &World, mesh: &MeshFacts, name: &Named, port: u16) -> Option<D
         let Some((_, number)) = slice.ports.iter().find(|(port_name, _)| *port_name == declared.name) else {
             continue;
         };
-        for found in &slice.endpoints {
+        for found in slice.endpoints.iter().filter(|found| world.knows(found)) {
             let endpoint = endpoint(world, mesh, SocketAddr::new(found.address, *number));
             identities.extend(endpoint.identity.clone());
             if found.ready {

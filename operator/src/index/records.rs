@@ -26,6 +26,8 @@ const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
 pub struct PodRecord {
     /// Its addresses; none while it has none of its own (on the host's network, or finished).
     pub addresses: Vec<IpAddr>,
+    /// The node's addresses, for a pod on the host's network: they are not the pod's own.
+    pub host_addresses: Vec<IpAddr>,
     /// Its service account.
     pub service_account: Arc<str>,
     /// Its labels.
@@ -51,7 +53,7 @@ impl PodRecord {
             .is_some_and(|p| p == "Succeeded" || p == "Failed");
         let host_network = spec.and_then(|spec| spec.host_network).unwrap_or(false);
         let mut addresses = Vec::new();
-        if !finished && !host_network {
+        if !finished {
             let listed = status
                 .and_then(|status| status.pod_ips.as_ref())
                 .into_iter()
@@ -64,6 +66,11 @@ impl PodRecord {
                 }
             }
         }
+        let (addresses, host_addresses) = if host_network {
+            (Vec::new(), addresses)
+        } else {
+            (addresses, Vec::new())
+        };
         let account = spec
             .and_then(|spec| spec.service_account_name.as_deref())
             .filter(|name| !name.is_empty());
@@ -72,6 +79,7 @@ impl PodRecord {
             && !host_network;
         Self {
             addresses,
+            host_addresses,
             service_account: account.unwrap_or("default").into(),
             labels: pod.labels().clone(),
             injected,
@@ -183,6 +191,8 @@ impl ServiceRecord {
 pub struct SliceEndpoint {
     /// Its address. Kubernetes gives several a meaning only as equals; the first is taken.
     pub address: IpAddr,
+    /// The pod behind it, where the slice names one.
+    pub pod: Option<Named>,
     /// Whether it takes new connections.
     pub ready: bool,
     /// Whether it answers, though it may be going away.
@@ -208,6 +218,7 @@ impl SliceRecord {
             return None;
         }
         let service = slice.labels().get(SERVICE_NAME_LABEL)?.as_str().into();
+        let namespace: Arc<str> = slice.namespace().unwrap_or_default().into();
         let ports = slice
             .ports
             .iter()
@@ -220,16 +231,22 @@ impl SliceRecord {
         let endpoints = slice.endpoints.iter().flatten().filter_map(|endpoint| {
             let conditions = endpoint.conditions.as_ref();
             let ready = conditions.and_then(|conditions| conditions.ready).unwrap_or(true);
+            let target = endpoint
+                .target_ref
+                .as_ref()
+                .filter(|target| target.kind.as_deref() == Some("Pod"));
+            let pod = target.and_then(|target| Some((namespace.clone(), target.name.as_deref()?.into())));
             Some(SliceEndpoint {
                 address: endpoint.addresses.first()?.parse().ok()?,
+                pod,
                 ready,
                 serving: conditions.and_then(|conditions| conditions.serving).unwrap_or(ready),
             })
         });
         Some(Self {
-            service: (slice.namespace().unwrap_or_default().into(), service),
             ports: ports.collect(),
             endpoints: endpoints.collect(),
+            service: (namespace, service),
         })
     }
 }

@@ -394,3 +394,55 @@ fn users_of_a_certificate_are_known_by_their_account() {
     index.apply(|world, _| world.pod(&named("shop", "one"), None));
     assert!(users("sa").is_empty());
 }
+
+#[test]
+fn an_endpoint_waits_for_its_pod() {
+    let index = index();
+    let slice: EndpointSlice = serde_json::from_value(json!({
+        "metadata": {"name": "reviews-1", "namespace": "shop", "labels": {"kubernetes.io/service-name": "reviews"}},
+        "addressType": "IPv4",
+        "ports": [{"name": "http", "port": 8080, "protocol": "TCP"}],
+        "endpoints": [
+            {"addresses": ["10.0.0.1"], "targetRef": {"kind": "Pod", "name": "one"}},
+            {"addresses": ["172.30.0.2"], "targetRef": {"kind": "Pod", "name": "node-agent"}},
+            {"addresses": ["10.9.9.9"]},
+        ],
+    }))
+    .unwrap();
+    index.apply(|world, _| world.service(&named("shop", "reviews"), service(&["10.96.0.1"], 80, "http")));
+    index.apply(|world, _| world.slice(&named("shop", "reviews-1"), SliceRecord::new(&slice)));
+    let endpoints = || {
+        let found = ask(&index, "host/reviews:80", "shop").unwrap();
+        found
+            .endpoints
+            .iter()
+            .map(|e| (e.address.ip().to_string(), e.mutual_tls))
+            .collect::<Vec<_>>()
+    };
+    // Only what is no pod is called in the clear before the pods are known.
+    assert_eq!(endpoints(), [("10.9.9.9".to_owned(), false)]);
+
+    let on_host: Pod = serde_json::from_value(json!({
+        "metadata": {"name": "node-agent", "namespace": "shop"},
+        "spec": {"hostNetwork": true, "containers": []},
+        "status": {"phase": "Running", "podIPs": [{"ip": "172.30.0.2"}]},
+    }))
+    .unwrap();
+    for (name, record) in [
+        ("one", pod("one", &["10.0.0.1"], "sa", true)),
+        ("node-agent", PodRecord::new(&on_host)),
+    ] {
+        let mut changed = Changed::default();
+        index.apply(|world, _| {
+            changed = world.pod(&named("shop", name), Some(record));
+            changed.clone()
+        });
+        assert!(changed.keys.contains(&Key::Service(named("shop", "reviews"))), "{name}");
+    }
+    let ours = [
+        ("10.0.0.1".to_owned(), true),
+        ("10.9.9.9".to_owned(), false),
+        ("172.30.0.2".to_owned(), false),
+    ];
+    assert_eq!(endpoints(), ours);
+}

@@ -8,7 +8,7 @@ use mesh_core::labels::Labels;
 use mesh_core::peer_authentication::{Effective, Policy, effective};
 
 use super::changes::{Changed, Key, Named};
-use super::records::{PodRecord, ServiceRecord, SliceRecord};
+use super::records::{PodRecord, ServiceRecord, SliceEndpoint, SliceRecord};
 
 /// All that is known of the cluster.
 #[derive(Debug, Default)]
@@ -48,6 +48,9 @@ impl World {
                 }
                 self.touch_address(*address, &mut changed);
             }
+            for address in &before.host_addresses {
+                self.touch_address(*address, &mut changed);
+            }
             let account = (name.0.clone(), before.service_account.clone());
             if let Some(users) = self.users.get_mut(&account) {
                 users.remove(&name.1);
@@ -59,6 +62,9 @@ impl World {
         if let Some(record) = record {
             for address in &record.addresses {
                 self.pod_at.insert(*address, name.clone());
+                self.touch_address(*address, &mut changed);
+            }
+            for address in &record.host_addresses {
                 self.touch_address(*address, &mut changed);
             }
             if record.uses_certificate {
@@ -225,6 +231,19 @@ impl World {
     #[must_use]
     pub fn service_named(&self, name: &Named) -> Option<&ServiceRecord> {
         self.services.get(name)
+    }
+
+    /// Whether an endpoint is what is known of the pod that its slice names. Slices and pods come by watches of their own:
+    /// until the pod is known under the endpoint's address, nobody can say whether it takes mutual TLS, and in the clear it
+    /// must not be called.
+    #[must_use]
+    pub fn knows(&self, endpoint: &SliceEndpoint) -> bool {
+        endpoint.pod.as_ref().is_none_or(|name| {
+            let holds = |pod: &PodRecord| {
+                pod.addresses.contains(&endpoint.address) || pod.host_addresses.contains(&endpoint.address)
+            };
+            self.pods.get(name).is_some_and(holds)
+        })
     }
 
     /// The Service that has an address.
