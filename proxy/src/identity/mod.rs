@@ -35,6 +35,12 @@ impl Identity {
         self.current.load_full()
     }
 
+    /// The [`Tls::generation`] in force, 0 before the first; without the cost of holding on to it.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.current.load().as_ref().map_or(0, |tls| tls.generation)
+    }
+
     /// Follows the discovery stream's side of it.
     #[must_use]
     pub fn discovery(&self) -> tokio::sync::watch::Receiver<Option<Arc<ClientConfig>>> {
