@@ -1,0 +1,103 @@
+//! What the end-to-end tests ask of the cluster that KUBECONFIG names, with the mesh installed in it: objects through
+//! kubectl, which has to be on the PATH, and the sidecars' own pages through its port-forwarding.
+//!
+//! Most tests share the mesh ([`Cluster::shared`]): each works in namespaces of its own. One that stops the control
+//! plane, changes its settings or writes a policy for the whole mesh has it to itself ([`Cluster::alone`]). A lock on
+//! a file keeps them apart, within a process and between processes of one machine. Everything here fails by a panic,
+//! since it is called by tests.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod certificate;
+mod kubectl;
+mod load;
+pub mod manifests;
+mod namespace;
+mod sidecar;
+mod wait;
+pub mod wire;
+
+use std::fs::File;
+use std::io::Write;
+use std::time::Duration;
+
+pub use certificate::{Certificate, field};
+pub use kubectl::{Said, kubectl, must, must_with, run, spawn};
+pub use load::Load;
+pub use namespace::Namespace;
+pub use sidecar::Sidecar;
+pub use wait::{holds, until};
+
+/// The namespace of the control plane, and the root namespace of its mesh.
+pub const SYSTEM: &str = "istio-system";
+
+/// The mesh's trust domain.
+pub const TRUST_DOMAIN: &str = "cluster.local";
+
+/// How long a pod may take from its creation until it is Ready, on a slow machine that starts others too.
+pub const START: Duration = Duration::from_secs(90);
+
+/// How long a policy may take from its creation until every sidecar follows it.
+pub const POLICY: Duration = Duration::from_secs(15);
+
+/// The right to use the cluster, until it is dropped.
+pub struct Cluster {
+    _lock: File,
+}
+
+impl Cluster {
+    /// The cluster, shared with other tests; `None`, with a line that says so, where there is none.
+    #[must_use]
+    pub fn shared() -> Option<Self> {
+        Self::reach(File::lock_shared)
+    }
+
+    /// The cluster for this test alone, once the others have ended; `None` as for [`Cluster::shared`].
+    #[must_use]
+    pub fn alone() -> Option<Self> {
+        Self::reach(File::lock)
+    }
+
+    fn reach(lock: impl FnOnce(&File) -> std::io::Result<()>) -> Option<Self> {
+        if std::env::var_os("KUBECONFIG").is_none_or(|path| path.is_empty()) {
+            skipped("KUBECONFIG is not set; hack/test starts a cluster and sets it");
+            return None;
+        }
+        let file = File::create(std::env::temp_dir().join("pinnace-cluster-tests.lock")).unwrap();
+        lock(&file).unwrap();
+        // A test before this one may have restarted it.
+        must(&[
+            "--namespace",
+            SYSTEM,
+            "wait",
+            "--for=condition=Available",
+            "deployment",
+            "pinnace-operator",
+            "pinnace-webhook",
+            "--timeout=90s",
+        ]);
+        Some(Self { _lock: file })
+    }
+}
+
+/// Says why the running test shows nothing here, past the harness, which would keep it to itself.
+pub fn skipped(reason: &str) {
+    let thread = std::thread::current();
+    let test = thread.name().unwrap_or("a test");
+    // Nothing can be done about a closed standard error.
+    let _ = writeln!(std::io::stderr(), "skipped: {test}: {reason}");
+}
+
+/// The SPIFFE ID of a service account.
+#[must_use]
+pub fn spiffe(namespace: &Namespace, account: &str) -> String {
+    format!("spiffe://{TRUST_DOMAIN}/ns/{}/sa/{account}", namespace.name)
+}
+
+/// A name that no other test has.
+#[must_use]
+pub fn unique(purpose: &str) -> String {
+    use std::hash::{BuildHasher, Hasher};
+    let random = std::hash::RandomState::new().build_hasher().finish();
+    format!("{purpose}-{:08x}", random & 0xffff_ffff)
+}

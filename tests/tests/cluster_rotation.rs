@@ -1,0 +1,214 @@
+//! Certificates of a minute rotate ten times (ROTATIONS) under constant HTTP/1.1 load and one raw TCP stream, and nobody
+//! notices; meanwhile the certificate of a service account that nothing uses any more goes. It changes the operator's
+//! setting, so it has the cluster to itself, for about seven minutes. Needs a cluster with the mesh, installed by helm as
+//! `pinnace` (KUBECONFIG).
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tests::cluster::manifests::{echo, echo_with_service, mode, pod_of, service_account};
+use tests::cluster::{Certificate, Cluster, Load, Namespace, START, SYSTEM, Sidecar, must, run, until};
+
+/// A certificate's life; it is renewed at half of it.
+const LIFETIME: Duration = Duration::from_secs(60);
+
+/// From the write of a Secret until its certificate is in use.
+const IN_USE: Duration = Duration::from_secs(5);
+
+/// How long the operator keeps the certificate of a service account without pods.
+const GRACE: Duration = Duration::from_secs(300);
+
+/// The operator's lifetime of certificates, put back at the end.
+struct LifetimeSet {
+    before: String,
+}
+
+impl LifetimeSet {
+    fn to(lifetime: &str) -> Self {
+        let values = helm(&[
+            "get",
+            "values",
+            "pinnace",
+            "--namespace",
+            SYSTEM,
+            "--all",
+            "--output",
+            "json",
+        ]);
+        let values: Value = serde_json::from_str(&values).unwrap();
+        let before = values["workloadCertTTL"].as_str().unwrap().to_owned();
+        let set = Self { before };
+        install(lifetime);
+        set
+    }
+}
+
+impl Drop for LifetimeSet {
+    fn drop(&mut self) {
+        install(&self.before);
+    }
+}
+
+fn install(lifetime: &str) {
+    let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/pinnace");
+    let value = format!("workloadCertTTL={lifetime}");
+    helm(&[
+        "upgrade",
+        "pinnace",
+        chart,
+        "--namespace",
+        SYSTEM,
+        "--reuse-values",
+        "--set",
+        &value,
+    ]);
+    must(&[
+        "--namespace",
+        SYSTEM,
+        "rollout",
+        "status",
+        "deployment/pinnace-operator",
+        "--timeout=120s",
+    ]);
+}
+
+fn helm(arguments: &[&str]) -> String {
+    let said = run("helm", arguments, "", Duration::from_secs(120));
+    assert!(said.good, "helm {}: {}", arguments.join(" "), said.all());
+    said.out
+}
+
+/// A workload whose Secret and sidecar are looked at.
+struct Watched<'a> {
+    namespace: &'a Namespace,
+    name: &'static str,
+    sidecar: Sidecar,
+    /// When a certificate was first seen in the Secret, and how long after it in use.
+    seen: BTreeMap<String, (Instant, Option<Duration>)>,
+}
+
+impl<'a> Watched<'a> {
+    fn new(namespace: &'a Namespace, name: &'static str) -> Self {
+        let sidecar = Sidecar::of(namespace, name);
+        Self {
+            namespace,
+            name,
+            sidecar,
+            seen: BTreeMap::new(),
+        }
+    }
+
+    fn look(&mut self) {
+        let secret = self.namespace.get("secret", &format!("istio.{}", self.name)).unwrap();
+        let written = Certificate::of(&secret).unwrap().serial;
+        self.seen.entry(written).or_insert_with(|| (Instant::now(), None));
+        let used = self.sidecar.serial().unwrap();
+        if let Some((written, in_use @ None)) = self.seen.get_mut(&used) {
+            *in_use = Some(written.elapsed());
+        }
+        for (serial, (written, in_use)) in &self.seen {
+            let late = in_use.unwrap_or_else(|| written.elapsed());
+            assert!(
+                late < IN_USE,
+                "{}: {serial} was in use only {late:?} after its Secret's write",
+                self.name
+            );
+        }
+    }
+
+    /// Certificates that were put in use after the first.
+    fn rotations(&self) -> usize {
+        self.seen
+            .values()
+            .filter(|(_, in_use)| in_use.is_some())
+            .count()
+            .saturating_sub(1)
+    }
+}
+
+#[test]
+fn ten_rotations_pass_unnoticed() {
+    let Some(_cluster) = Cluster::alone() else { return };
+    let wanted: usize = std::env::var("ROTATIONS").map_or(10, |number| number.parse().expect("ROTATIONS is a number"));
+    let mesh = Namespace::injected("rotation");
+    let _set = LifetimeSet::to("60s");
+
+    mesh.apply(echo_with_service("server"));
+    mesh.apply([mode("STRICT"), service_account("gone"), echo("gone")]);
+    mesh.ready("server", START);
+    mesh.ready("gone", START);
+    mesh.must(&["delete", "pod", "gone"]);
+    let unused = Instant::now();
+    let certificate = Certificate::of(&mesh.get("secret", "istio.server").unwrap()).unwrap();
+    let life = certificate.not_after - certificate.not_before - 120;
+    assert_eq!(
+        u64::try_from(life).unwrap(),
+        LIFETIME.as_secs(),
+        "besides the back-dating of two minutes"
+    );
+
+    let url = "http://server:9080/";
+    mesh.apply(["http", "kept", "tcp"].map(service_account));
+    mesh.apply([
+        pod_of(
+            "http",
+            "http",
+            &["get", url, "--count", "0", "--interval", "25", "--quiet"],
+        ),
+        pod_of(
+            "kept",
+            "kept",
+            &["get", url, "--count", "0", "--interval", "25", "--keepalive", "--quiet"],
+        ),
+        pod_of("tcp", "tcp", &["tcp", "server:9070"]),
+    ]);
+    let loads = ["http", "kept", "tcp"].map(|pod| Load::follow(&mesh, pod));
+    let started = Instant::now();
+
+    let mut watched = ["server", "http", "kept", "tcp"].map(|name| Watched::new(&mesh, name));
+    let limit = LIFETIME * u32::try_from(wanted).unwrap() + Duration::from_secs(60);
+    let enough = |watched: &[Watched<'_>; 4]| watched.iter().all(|workload| workload.rotations() >= wanted);
+    while !enough(&watched) {
+        for workload in &mut watched {
+            workload.look();
+        }
+        let counts = || watched.iter().map(Watched::rotations).collect::<Vec<_>>();
+        assert!(
+            started.elapsed() < limit,
+            "only {:?} rotations within {limit:?}",
+            counts()
+        );
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    let time = started.elapsed();
+    let slowest = watched
+        .iter()
+        .flat_map(|w| w.seen.values().filter_map(|(_, in_use)| *in_use))
+        .max()
+        .unwrap();
+    eprintln!(
+        "{wanted} rotations of each of 4 certificates in {time:?}; in use {slowest:?} after the write at the latest"
+    );
+
+    let [http, kept, tcp] = loads.map(Load::end);
+    http.without("failed", "requests", 20, time);
+    kept.without("failed", "requests", 20, time);
+    tcp.without("cuts", "lines", 5, time);
+    assert_eq!(tcp.number("streams"), 1, "one raw TCP stream through all of it");
+
+    let left = (GRACE + Duration::from_secs(60)).saturating_sub(unused.elapsed());
+    let gone = || match mesh.get("secret", "istio.gone") {
+        Err(why) if why.contains("NotFound") => Ok(()),
+        other => Err(format!("{other:?}")),
+    };
+    if unused.elapsed() < GRACE - Duration::from_secs(30) {
+        assert!(
+            gone().is_err(),
+            "kept for a while, for workloads that are scaled to nothing and back"
+        );
+    }
+    until("the Secret that nothing uses is removed", left, gone);
+}
