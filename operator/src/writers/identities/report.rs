@@ -9,8 +9,8 @@ use kube::runtime::events::{Event, EventType};
 use tracing::warn;
 
 use super::{Account, Context};
-use crate::certificates::{Refusal, secret};
 use crate::certificates::held::seconds;
+use crate::certificates::{Refusal, secret};
 use crate::index::changes::Named;
 
 /// How often gauges are brought up to date.
