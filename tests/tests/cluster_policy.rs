@@ -51,12 +51,18 @@ fn a_bad_policy_is_refused_with_field_and_reason() {
         (
             "ports without a selector",
             json!({"portLevelMtls": {"80": {"mode": "STRICT"}}}),
-            &["validation.pinnace.dev", "spec.portLevelMtls", "selector"],
+            &["portLevelMtls requires selector"],
         ),
         (
             "a port that is none",
             json!({"selector": selector, "portLevelMtls": {"70000": {"mode": "STRICT"}}}),
             &["spec.portLevelMtls", "70000"],
+        ),
+        // What the CRD's own rules cannot say is the webhook's to refuse.
+        (
+            "a port twice",
+            json!({"selector": selector, "portLevelMtls": {"80": {"mode": "STRICT"}, "080": {"mode": "DISABLE"}}}),
+            &["validation.pinnace.dev", "spec.portLevelMtls", "80", "each port once"],
         ),
         (
             "a selector with a wildcard",

@@ -44,16 +44,19 @@ fn the_wire_holds_tls_13_and_no_byte_of_the_application() {
     let Some(node) = local_node() else {
         return skipped("KUBECONFIG is not that of hack/cluster, whose node alone can be entered to listen");
     };
-    let (mesh, plain) = (Namespace::injected("wire"), Namespace::plain("wire-plain"));
-    for namespace in [&mesh, &plain] {
+    // One mesh for each mode: a connection that was opened under the first would be used again under the second.
+    let (permissive, strict) = (Namespace::injected("wire"), Namespace::injected("wire"));
+    let plain = Namespace::plain("wire-plain");
+    for namespace in [&permissive, &strict, &plain] {
         namespace.apply(["client", "server"].into_iter().flat_map(echo_with_service));
     }
-    for namespace in [&mesh, &plain] {
+    strict.apply([mode("STRICT")]);
+    for namespace in [&permissive, &strict, &plain] {
         namespace.ready("client", START);
         namespace.ready("server", START);
     }
     // The listener hears what is in the clear: between pods without sidecars, and from one without to one with.
-    for (from, to) in [(&plain, &plain), (&plain, &mesh)] {
+    for (from, to) in [(&plain, &plain), (&plain, &permissive)] {
         let marker = unique("marker");
         let seen = overheard(&node, from, to, &marker);
         assert!(
@@ -61,10 +64,9 @@ fn the_wire_holds_tls_13_and_no_byte_of_the_application() {
             "the capture would miss what it looks for"
         );
     }
-    for under in ["PERMISSIVE", "STRICT"] {
-        mesh.apply([mode(under)]);
+    for (under, mesh) in [("PERMISSIVE", &permissive), ("STRICT", &strict)] {
         let marker = unique("marker");
-        let seen = overheard(&node, &mesh, &mesh, &marker);
+        let seen = overheard(&node, mesh, mesh, &marker);
         assert!(!seen.holds(&marker), "{under}: the marker is on the wire");
         assert!(!seen.holds(LINE), "{under}: a line of raw TCP is on the wire");
         for port in [9080, 9070] {

@@ -138,6 +138,7 @@ impl Namespace {
                 "--selector",
                 "app",
                 "--all-containers",
+                "--ignore-errors",
                 "--prefix",
                 "--tail",
                 "15",
