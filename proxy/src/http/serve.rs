@@ -12,19 +12,25 @@ use std::convert::Infallible;
 use std::pin::pin;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 /// How long a client may take for the next request's head, the wait for its first byte included (Envoy's idle timeout).
 const NEXT_REQUEST: Duration = Duration::from_secs(3600);
 
-/// Serves a connection. While draining, the request under way is the last: its response says `Connection: close`.
+/// How long a connection that has not said anything yet may still begin its first request while the proxy drains.
+const FIRST_REQUEST: Duration = Duration::from_secs(1);
+
+/// Serves a connection. While draining, the request under way is the last: its response says `Connection: close`. One whose
+/// first request is still to come gets to make it, since hyper would close it unread.
 pub async fn serve<S, F, R>(stream: S, mut phase: watch::Receiver<Phase>, handle: F) -> hyper::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     F: Fn(Request<Incoming>) -> R,
     R: Future<Output = Response<ResponseBody>>,
 {
+    let begun = Notify::new();
     let service = service_fn(|request| {
+        begun.notify_one();
         let response = handle(request);
         async move { Ok::<_, Infallible>(response.await) }
     });
@@ -39,7 +45,15 @@ where
     let mut connection = pin!(connection);
     tokio::select! {
         result = connection.as_mut() => return result,
-        _ = phase.wait_for(|phase| *phase != Phase::Serving) => connection.as_mut().graceful_shutdown(),
+        _ = phase.wait_for(|phase| *phase != Phase::Serving) => {}
     }
+    // What was noted before stays noted: only a connection without any request waits here.
+    tokio::select! {
+        biased;
+        () = begun.notified() => {}
+        result = connection.as_mut() => return result,
+        () = tokio::time::sleep(FIRST_REQUEST) => {}
+    }
+    connection.as_mut().graceful_shutdown();
     connection.await
 }
