@@ -13,13 +13,9 @@ use hyper::client::conn::http1;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use mesh_core::identity::SpiffeId;
-use std::time::{Duration, Instant};
 
 /// The most that is buffered of a message head; a larger one is refused (Envoy's default is 60 KiB).
 pub const MOST_HEAD_BYTES: usize = 64 * 1024;
-
-/// A connection that has waited this long may just be closing at its other end, so a request on it is kept for another try.
-const MAY_BE_CLOSING: Duration = Duration::from_millis(200);
 
 /// Opens HTTP/1.1 on a stream.
 ///
@@ -38,7 +34,7 @@ pub async fn open(stream: Stream, peer: Option<SpiffeId>, generation: u64) -> Re
         sender,
         peer,
         generation,
-        idle_since: Instant::now(),
+        idle_since: None,
     })
 }
 
@@ -86,13 +82,13 @@ pub async fn send(
 }
 
 /// A copy of a request that may be sent twice (RFC 9110, section 9.2.2), where it may be needed: on a connection that has
-/// waited, whose server may have closed it by the time the request arrives.
+/// served others, whose server may have closed it by the time the request arrives, however short that time is.
 fn spare(request: &Request<RequestBody>, connection: &Connection) -> Option<Request<RequestBody>> {
     let idempotent = matches!(
         *request.method(),
         Method::GET | Method::HEAD | Method::PUT | Method::DELETE | Method::OPTIONS | Method::TRACE
     );
-    if !idempotent || !request.body().is_end_stream() || connection.idle_since.elapsed() < MAY_BE_CLOSING {
+    if !idempotent || !request.body().is_end_stream() || connection.idle_since.is_none() {
         return None;
     }
     let mut copy = Request::new(RequestBody::Empty);

@@ -35,8 +35,8 @@ pub struct Connection {
     pub peer: Option<SpiffeId>,
     /// The TLS that it was made under, see [`crate::identity::configs::Tls::generation`]; 0 in the clear.
     pub generation: u64,
-    /// Since when it has waited.
-    pub idle_since: Instant,
+    /// Since when it has waited; `None` before its first request.
+    pub idle_since: Option<Instant>,
 }
 
 #[derive(Debug, Default)]
@@ -85,9 +85,9 @@ impl Pool {
     pub fn sweep(&self) {
         let now = Instant::now();
         self.lock().retain(|_, entry| {
-            entry
-                .idle
-                .retain(|waiting| !waiting.sender.is_closed() && now - waiting.idle_since < IDLE);
+            entry.idle.retain(|waiting| {
+                !waiting.sender.is_closed() && waiting.idle_since.is_some_and(|since| now - since < IDLE)
+            });
             entry.under_way > 0 || !entry.idle.is_empty()
         });
     }
@@ -106,7 +106,7 @@ impl Lease {
     /// The use has ended in order: the connection may serve the next.
     pub fn finish(mut self) {
         if let Some(mut connection) = self.connection.take() {
-            connection.idle_since = Instant::now();
+            connection.idle_since = Some(Instant::now());
             if let Some(entry) = self.pool.lock().get_mut(&self.key)
                 && entry.idle.len() < MOST_IDLE
                 && !connection.sender.is_closed()
