@@ -19,9 +19,13 @@ use mesh_core::destination::{Destination, Endpoint, Resolution};
 use mesh_core::identity::SpiffeId;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Istio's default: two retries, on failures before the request was sent and on connections that were closing.
 const ATTEMPTS: usize = 3;
+
+/// How long the operator may take to say what a host is, where it has just not said what the address is.
+const SECOND_PATIENCE: Duration = Duration::from_millis(500);
 
 /// Serves the application's connection.
 pub async fn serve(worker: Arc<Worker>, client: Stream, facts: Facts) {
@@ -81,6 +85,11 @@ async fn route(worker: &Worker, facts: &Facts, request: &Request<Incoming>) -> R
             Lookup::Absent => Answer::Absent,
             // An address in Host says no more than the address that was dialled.
             Lookup::Unknown if host.parse::<std::net::IpAddr>().is_ok() => Answer::Absent,
+            // Whoever was waited for in vain once is not waited for again.
+            Lookup::Unknown if matches!(facts.dialled, Dialled::Unavailable) => {
+                let answer = tokio::time::timeout(SECOND_PATIENCE, worker.mesh.host(host, port)).await;
+                answer.unwrap_or(Answer::Unavailable)
+            }
             Lookup::Unknown => worker.mesh.host(host, port).await,
         };
         match answer {
@@ -98,8 +107,14 @@ async fn route(worker: &Worker, facts: &Facts, request: &Request<Incoming>) -> R
             }
         }
     }
-    match &facts.dialled {
-        Dialled::Known(destination) => Route::Destination(destination.clone()),
+    // Connections live long: what is behind the address may have changed since this one began.
+    let dialled = match worker.mesh.lookup_address(facts.address) {
+        Lookup::Found(destination) => Dialled::Known(destination),
+        Lookup::Absent => Dialled::Outside,
+        Lookup::Unknown => facts.dialled.clone(),
+    };
+    match dialled {
+        Dialled::Known(destination) => Route::Destination(destination),
         Dialled::Outside if worker.mesh.workload().allow_any => Route::AsDialled,
         Dialled::Outside => Route::Refused(
             StatusCode::BAD_GATEWAY,
@@ -120,7 +135,7 @@ async fn to_destination(
     destination: &Destination,
     mut request: Request<RequestBody>,
 ) -> Response<ResponseBody> {
-    let generation = worker.identity.tls().map_or(0, |tls| tls.generation);
+    let generation = worker.identity.generation();
     // A pooled connection made under an earlier certificate is not used again, nor one whose server is not this
     // destination's (two destinations may share an endpoint).
     let fits = |connection: &Connection| match &connection.peer {
