@@ -72,13 +72,16 @@ pub async fn run(
     let mut watching = false;
     let mut seen: Option<Files> = None;
     let mut material: Option<Arc<Material>> = None;
+    let mut unreadable = false;
     loop {
         // The directory of an optional Secret exists from the start; that of a developer may come later.
         if let Some(watcher) = watcher.as_mut().filter(|_| !watching) {
             watching = watcher.watch(&directory, RecursiveMode::NonRecursive).is_ok();
         }
         let mut changed = trust.has_changed().unwrap_or(false);
-        match read(&directory).await {
+        let read = read(&directory).await;
+        unreadable &= read.is_err();
+        match read {
             Ok(files) if seen.as_ref() != Some(&files) => {
                 match load(&files, &holder, &provider) {
                     Ok(parsed) => {
@@ -95,7 +98,12 @@ pub async fn run(
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound && material.is_none() => {}
             Err(error) => {
-                tracing::warn!(%error, directory = %directory.display(), "certificate files unreadable, the loaded one stays")
+                // Once for as long as it lasts: they are looked at every few seconds.
+                if !unreadable {
+                    counters.refused.inc();
+                    tracing::error!(%error, directory = %directory.display(), "certificate files unreadable, the loaded one stays");
+                }
+                unreadable = true;
             }
         }
         if changed && let Some(material) = &material {
@@ -155,11 +163,23 @@ fn trust_of(bundle: &TrustBundle) -> Trust {
     }
 }
 
+/// Reads the files of one version.
 async fn read(directory: &Path) -> io::Result<Files> {
     // One version of a mounted Secret is one directory behind this link: resolved once, so that the three files belong
-    // together.
-    let version = tokio::fs::canonicalize(directory.join("..data")).await;
-    let directory = version.as_deref().unwrap_or(directory);
+    // together. It may be replaced and removed meanwhile: then the next one is read.
+    let link = directory.join("..data");
+    let mut version = tokio::fs::canonicalize(&link).await.ok();
+    loop {
+        let files = read_version(version.as_deref().unwrap_or(directory)).await;
+        let now = tokio::fs::canonicalize(&link).await.ok();
+        if files.is_ok() || now == version {
+            return files;
+        }
+        version = now;
+    }
+}
+
+async fn read_version(directory: &Path) -> io::Result<Files> {
     let file = |name: &'static str| {
         let path = directory.join(name);
         async move {
