@@ -3,7 +3,13 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // In a test's own functions too, a failure is a panic.
 
+mod control_plane;
 mod http;
+mod identities;
+mod lifecycle;
 mod over_http;
 mod over_tcp;
+mod policy;
+mod rotation;
+mod tls;
 mod world;

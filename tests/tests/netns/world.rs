@@ -117,7 +117,10 @@ impl World {
             return None;
         }
         let node = world.namespaces[0].clone();
-        ip(&["-n", &node, "link", "add", "bridge", "type", "bridge"]);
+        // An address of its own: a bridge takes that of a port otherwise, and another one when ports are added later, whereupon
+        // what was open to the node waits for the neighbours to notice.
+        let own = "02:00:00:00:00:fe";
+        ip(&["-n", &node, "link", "add", "bridge", "address", own, "type", "bridge"]);
         ip(&["-n", &node, "address", "add", &format!("{NODE}/24"), "dev", "bridge"]);
         ip(&["-n", &node, "link", "set", "bridge", "up"]);
         fs::create_dir(world.fixture_folder()).unwrap();
@@ -244,8 +247,9 @@ impl World {
             .append(true)
             .open(self.log_path(name))
             .unwrap();
+        // Some end with their input: the child keeps the other end of it.
         command
-            .stdin(Stdio::null())
+            .stdin(Stdio::piped())
             .stdout(log.try_clone().unwrap())
             .stderr(log);
         let child = command.spawn().unwrap();
@@ -303,6 +307,17 @@ impl World {
 
 impl Drop for World {
     fn drop(&mut self) {
+        if thread::panicking() {
+            for name in self.namespaces.iter().skip(1) {
+                // What each sidecar knew.
+                let mut command = within(name, Path::new("curl"));
+                let output = command
+                    .args(["-s", "-m", "2", "http://127.0.0.1:15000/config_dump"])
+                    .output();
+                let dump = output.as_ref().map(shown).unwrap_or_default();
+                println!("--- {name} {}", dump.split_whitespace().collect::<Vec<_>>().join(" "));
+            }
+        }
         for process in &mut self.processes {
             let _ = process.child.kill();
             let _ = process.child.wait();
@@ -323,7 +338,10 @@ impl Drop for World {
                 }
             }
         }
-        let _ = fs::remove_dir_all(&self.folder);
+        // Logs of a failure stay for whoever asks for them.
+        if !thread::panicking() || std::env::var_os("PINNACE_TEST_KEEP").is_none() {
+            let _ = fs::remove_dir_all(&self.folder);
+        }
     }
 }
 
