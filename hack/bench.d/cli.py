@@ -30,7 +30,8 @@ def arguments():
     parser = argparse.ArgumentParser(prog="hack/bench", description=(
         "Measures Pinnace's pair of sidecars beside Envoy's. Needs root, for network namespaces of its own."))
     parser.add_argument("--rounds", type=int, default=7, help="times that every data plane is measured (7)")
-    parser.add_argument("--planes", default=",".join(planes.EVERY), help=f"some of {','.join(planes.EVERY)} (all)")
+    parser.add_argument("--planes", default=",".join(planes.COMPARED), help=(
+        f"some of {','.join(planes.EVERY)} ({','.join(planes.COMPARED)})"))
     parser.add_argument("--quick", action="store_true", help="loads of a second or two, to try the harness")
     parser.add_argument("--out", type=Path, help=(
         "folder for benchmarks.json and benchmarks.md (docs, if every data plane of the ratios is measured in full;"
@@ -133,6 +134,8 @@ def _measure(plane, folder, binaries, oha, seconds):
             load.wait_until_ready()
             load.check_sidecars()
             load.check_wire(plane.encrypted)
+            if hasattr(plane, "check"):
+                plane.check(pods)
             loads = [load.idle, load.paced, load.maximum, load.connections, load.transfer, load.held]
             skipped = (load.idle, load.held) if plane.name == "direct" else (load.transfer,) if plane.http else ()
             for each in loads:

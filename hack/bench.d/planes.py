@@ -1,6 +1,7 @@
 """The data planes that can be measured, by name; a name beginning with `pinnace` is ours."""
 
 from envoy import Envoy
+from pinnace import Pinnace
 from streams import Haproxy, Nginx
 
 
@@ -14,7 +15,8 @@ class Direct:
 
 
 EVERY = {plane.name: plane for plane in (
-    Direct(), Envoy("envoy-http1", True), Envoy("envoy-tcp", False), Haproxy(), Nginx())}
+    Direct(), Envoy("envoy-http1", True), Pinnace("pinnace-http1", True), Envoy("envoy-tcp", False),
+    Pinnace("pinnace-tcp", False), Haproxy(), Nginx())}
 
 COMPARED = ("direct", "envoy-http1", "pinnace-http1", "envoy-tcp", "pinnace-tcp")
-"""What the ratios of docs/benchmarks.json need."""
+"""What the ratios of docs/benchmarks.json need, and what is measured unless told otherwise."""

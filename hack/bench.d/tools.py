@@ -95,11 +95,16 @@ def oha():
 
 
 def pinnace():
-    """The release builds of the proxy and of the discovery server that serves fixtures."""
+    """The release builds of the proxy and of the discovery server that serves fixtures.
+
+    The packages are those of `hack/image` and `tests`, which adds no feature to what they share: cargo builds nothing
+    of theirs anew.
+    """
     print("building Pinnace", flush=True)
+    packages = [word for name in ("proxy", "webhook", "operator", "bookshop", "tests") for word in ("--package", name)]
     done = subprocess.run(
-        ["setpriv", "--pdeathsig=TERM", "cargo", "build", "--release", "--message-format=json-render-diagnostics",
-         "-p", "proxy", "-p", "tests", "--bin", "proxy", "--bin", "fixture-discovery"],
+        ["setpriv", "--pdeathsig=TERM", "cargo", "build", "--release", "--locked", "--bins", *packages,
+         "--message-format=json-render-diagnostics"],
         cwd=REPOSITORY, stdout=subprocess.PIPE, text=True, timeout=3600)
     if done.returncode != 0:
         raise SystemExit("cargo build failed, so there is nothing to measure")
