@@ -7,7 +7,8 @@ use super::Identity;
 use super::configs::{Tls, Trust};
 use mesh_wire::convert::TrustBundle;
 use mesh_wire::tls::material::Material;
-use notify::{RecursiveMode, Watcher};
+use notify::event::{AccessKind, AccessMode};
+use notify::{EventKind, RecursiveMode, Watcher};
 use rustls::crypto::CryptoProvider;
 use rustls_pki_types::{CertificateDer, UnixTime};
 use std::io;
@@ -62,7 +63,10 @@ pub async fn run(
     counters: Counters,
 ) {
     let (notified, mut notifications) = tokio::sync::mpsc::channel::<()>(1);
-    let watcher = notify::recommended_watcher(move |_| {
+    let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        if event.is_ok_and(|event| only_read(event.kind)) {
+            return;
+        }
         // A full queue already holds the news.
         let _ = notified.try_send(());
     });
@@ -135,6 +139,12 @@ pub async fn run(
     }
 }
 
+/// Whether an event tells of reading alone. Files that lie in the directory itself are opened at each look, and an answer to
+/// that would be the next look.
+fn only_read(kind: EventKind) -> bool {
+    matches!(kind, EventKind::Access(access) if access != AccessKind::Close(AccessMode::Write))
+}
+
 fn load(files: &Files, holder: &Holder, provider: &Arc<CryptoProvider>) -> Result<Material, String> {
     let material = Material::parse(&files.tls_crt, &files.tls_key, &files.ca_crt, UnixTime::now(), provider)
         .map_err(|error| error.to_string())?;
@@ -197,4 +207,26 @@ async fn read_version(directory: &Path) -> io::Result<Files> {
         tls_key: file("tls.key").await?,
         ca_crt: file("ca.crt").await?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use notify::event::{CreateKind, ModifyKind, RemoveKind};
+
+    #[test]
+    fn reading_is_no_change() {
+        let any = AccessMode::Any;
+        for (kind, expected) in [
+            (EventKind::Access(AccessKind::Open(any)), true),
+            (EventKind::Access(AccessKind::Close(AccessMode::Read)), true),
+            (EventKind::Access(AccessKind::Close(AccessMode::Write)), false),
+            (EventKind::Create(CreateKind::File), false),
+            (EventKind::Modify(ModifyKind::Any), false),
+            (EventKind::Remove(RemoveKind::File), false),
+            (EventKind::Other, false),
+        ] {
+            assert_eq!(only_read(kind), expected, "{kind:?}");
+        }
+    }
 }
