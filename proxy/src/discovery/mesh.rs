@@ -90,6 +90,7 @@ struct Shared {
     workload: ArcSwap<Workload>,
     workload_received: AtomicBool,
     inbound: ArcSwapOption<Effective>,
+    inbound_changes: watch::Sender<()>,
     trust: watch::Sender<Option<Arc<TrustBundle>>>,
     versions: Mutex<Versions>,
     hosts: Table,
@@ -112,6 +113,7 @@ impl Mesh {
             workload: ArcSwap::default(),
             workload_received: AtomicBool::new(false),
             inbound: ArcSwapOption::empty(),
+            inbound_changes: watch::Sender::new(()),
             trust: watch::Sender::new(None),
             versions: Mutex::default(),
             hosts: Table::new(limits.hosts),
@@ -150,6 +152,12 @@ impl Mesh {
     #[must_use]
     pub fn inbound_policy(&self) -> Option<Arc<Effective>> {
         self.shared.inbound.load_full()
+    }
+
+    /// Tells of each change of the inbound policy.
+    #[must_use]
+    pub fn inbound_changes(&self) -> watch::Receiver<()> {
+        self.shared.inbound_changes.subscribe()
     }
 
     /// Whom the mesh trusts, now and as it changes; `None` before it was received.
@@ -308,6 +316,7 @@ impl Mesh {
     pub(super) fn set_inbound(&self, effective: Effective, version: &str) {
         version.clone_into(&mut self.versions().inbound);
         self.shared.inbound.store(Some(Arc::new(effective)));
+        self.shared.inbound_changes.send_replace(());
     }
 
     /// The versions held of trust bundle, workload and inbound policy; empty for what was not received.

@@ -13,6 +13,7 @@ use hyper::client::conn::http1;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use mesh_core::identity::SpiffeId;
+use std::net::SocketAddr;
 
 /// The most that is buffered of a message head; a larger one is refused (Envoy's default is 60 KiB).
 pub const MOST_HEAD_BYTES: usize = 64 * 1024;
@@ -97,6 +98,15 @@ fn spare(request: &Request<RequestBody>, connection: &Connection) -> Option<Requ
     *copy.version_mut() = request.version();
     *copy.headers_mut() = request.headers().clone();
     Some(copy)
+}
+
+/// The refusal of a request that cannot be sent on: a tunnel, or one that does not say once whom it is meant for. `dialled` is
+/// the address that the client's connection went to.
+pub fn unfit(request: &mut Request<Incoming>, dialled: SocketAddr) -> Option<Response<ResponseBody>> {
+    if request.method() == Method::CONNECT {
+        return Some(own(StatusCode::METHOD_NOT_ALLOWED, "CONNECT is not carried"));
+    }
+    (!headers::settle_host(request, dialled)).then(|| own(StatusCode::BAD_REQUEST, "exactly one Host is needed"))
 }
 
 /// Takes a client's request as it is to be sent on; where it asks for another protocol, the client's side of that too.

@@ -1,11 +1,10 @@
 //! A connection to the pod: what PeerAuthentication says of the port that was dialled decides whether it is taken in the
 //! clear, under mutual TLS, or not at all.
 
-use super::{http, tcp, tls};
+use super::{http, in_the_clear, tcp, tls};
 use crate::net::first_bytes::{self, Spoken};
 use crate::net::listen::Accepted;
 use crate::net::original;
-use crate::net::relay;
 use crate::net::stream::{Rewound, Stream};
 use crate::refusals::Reason;
 use crate::worker::Worker;
@@ -138,12 +137,12 @@ pub(super) async fn to_application(worker: Arc<Worker>, client: TcpStream, spoke
     if http {
         http::serve(worker, client, facts, None).await;
     } else {
-        tcp::relay(&worker, client, &facts).await;
+        tcp::relay(&worker, client, &facts, true).await;
     }
 }
 
-/// The client has said nothing, or too little to tell. The application is connected to: if it speaks first, that is a plaintext connection of a
-/// protocol whose server speaks first; until then the client may still begin with anything.
+/// The client has said nothing, or too little to tell. The application is connected to: if it speaks first, that is a plaintext
+/// connection of a protocol whose server speaks first; until then the client may still begin with anything.
 async fn silent(worker: Arc<Worker>, mut client: TcpStream, mut ahead: BytesMut, facts: Facts) {
     let Some(mut application) = tcp::open(&worker, &facts).await else {
         return;
@@ -168,7 +167,7 @@ async fn silent(worker: Arc<Worker>, mut client: TcpStream, mut ahead: BytesMut,
                 if n == 0 {
                     let _ = client.shutdown().await;
                 }
-                relay::join(&mut client, &mut application).await;
+                in_the_clear::join(&worker, &facts, &mut client, &mut application).await;
             }
         }
     }

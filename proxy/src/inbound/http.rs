@@ -1,6 +1,7 @@
 //! HTTP/1.x requests to the application, with who called in `x-forwarded-client-cert`.
 
 use super::connection::Facts;
+use super::in_the_clear;
 use super::tls::Peer;
 use crate::http::body::{RequestBody, ResponseBody};
 use crate::http::pool::{Connection, Key};
@@ -10,7 +11,7 @@ use crate::net::listen::Direction;
 use crate::net::stream::Stream;
 use crate::refusals::Reason;
 use crate::worker::Worker;
-use http::header::HeaderValue;
+use http::header::{CONNECTION, HeaderValue};
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use std::fmt::Write;
@@ -22,6 +23,8 @@ const ATTEMPTS: usize = 2;
 struct Context {
     worker: Arc<Worker>,
     facts: Facts,
+    /// Whether the client came without mutual TLS.
+    in_the_clear: bool,
     /// What `x-forwarded-client-cert` says of the client; made once per connection.
     client_cert: Option<HeaderValue>,
 }
@@ -33,6 +36,7 @@ pub async fn serve(worker: Arc<Worker>, client: Stream, facts: Facts, peer: Opti
     let context = Arc::new(Context {
         worker,
         facts,
+        in_the_clear: peer.is_none(),
         client_cert,
     });
     let ended = serve::serve(client, phase, |request| handle(context.clone(), request)).await;
@@ -42,8 +46,18 @@ pub async fn serve(worker: Arc<Worker>, client: Stream, facts: Facts, peer: Opti
 }
 
 async fn handle(context: Arc<Context>, mut request: Request<Incoming>) -> Response<ResponseBody> {
-    if !headers::settle_host(&mut request, context.facts.address) {
-        return exchange::own(StatusCode::BAD_REQUEST, "exactly one Host is needed");
+    if let Some(refused) = exchange::unfit(&mut request, context.facts.address) {
+        return refused;
+    }
+    if context.in_the_clear
+        && let Some(detail) = in_the_clear::refused(&context.worker, &context.facts)
+    {
+        in_the_clear::refuse(&context.worker, &context.facts, detail);
+        let mut response = exchange::own(StatusCode::FORBIDDEN, "PeerAuthentication requires mutual TLS");
+        response
+            .headers_mut()
+            .insert(CONNECTION, HeaderValue::from_static("close"));
+        return response;
     }
     let (mut request, on_upgrade) = exchange::take(request);
     let map = request.headers_mut();

@@ -111,7 +111,7 @@ pub async fn accept(worker: Arc<Worker>, mut client: TcpStream, ahead: Bytes, fa
     if http {
         http::serve(worker, stream, facts, Some(peer)).await;
     } else {
-        tcp::relay(&worker, stream, &facts).await;
+        tcp::relay(&worker, stream, &facts, false).await;
     }
 }
 

@@ -106,7 +106,8 @@ async fn spoken_to(worker: Arc<Worker>, client: TcpStream, spoken: Spoken, ahead
     }
 }
 
-/// The client has said nothing, or too little to tell: perhaps its server speaks first. A connection is opened for opaque bytes, and whoever speaks
+/// The client has said nothing, or too little to tell: perhaps its server speaks first. A connection is opened for opaque
+/// bytes, and whoever speaks
 /// first decides: the server's words make it a relay; a client's HTTP request drops it for the HTTP path.
 async fn silent(worker: Arc<Worker>, mut client: TcpStream, mut ahead: BytesMut, facts: Facts) {
     let Some((mut server, lease)) = tcp::open(&worker, &facts).await else {

@@ -48,8 +48,8 @@ enum Route {
 }
 
 async fn handle(worker: Arc<Worker>, facts: Arc<Facts>, mut request: Request<Incoming>) -> Response<ResponseBody> {
-    if !headers::settle_host(&mut request, facts.address) {
-        return exchange::own(StatusCode::BAD_REQUEST, "exactly one Host is needed");
+    if let Some(refused) = exchange::unfit(&mut request, facts.address) {
+        return refused;
     }
     let route = route(&worker, &facts, &request).await;
     let (mut request, on_upgrade) = exchange::take(request);
