@@ -235,6 +235,15 @@ fn serve(connection: &mut Connection<TcpStream>, request: &Message) -> io::Resul
             on = false;
             b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok".to_vec()
         }
+        // Breaks off in the middle of a body of either kind.
+        "/half" => {
+            on = false;
+            b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf".to_vec()
+        }
+        "/half-chunked" => {
+            on = false;
+            b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\nhalf\r\n".to_vec()
+        }
         "/slow" => {
             thread::sleep(SLOW);
             b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nslow".to_vec()

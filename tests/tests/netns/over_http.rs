@@ -2,10 +2,13 @@
 
 use std::io::Write as _;
 use std::net::Shutdown;
+use std::sync::mpsc::channel;
 use std::thread;
+use std::time::Duration;
 
 use super::http::{BIG, Connection, application, fetch, get, pattern};
-use super::world::{CLIENT, CLIENT_ID, FIXTURES, OTHER, SERVER, SERVER_ID, World};
+use super::over_tcp::serve;
+use super::world::{CLIENT, CLIENT_ID, FIXTURES, OTHER, PATIENCE, SERVER, SERVER_ID, World};
 
 /// Declared HTTP, and not declared at all.
 const PORTS: [&str; 2] = ["10.96.0.2:80", "10.96.0.2:81"];
@@ -112,9 +115,9 @@ fn messages_pass_whole_under_mutual_tls() {
 
         // The client ends its side; the answer still comes.
         let mut half = Connection::new(client.connect(address));
-        half.send("GET /half HTTP/1.1\r\nhost: server\r\n\r\n");
+        half.send("GET /ended HTTP/1.1\r\nhost: server\r\n\r\n");
         half.stream.shutdown(Shutdown::Write).unwrap();
-        assert!(half.answer(false).unwrap().text().starts_with("GET /half "));
+        assert!(half.answer(false).unwrap().text().starts_with("GET /ended "));
         assert_eq!(half.rest().unwrap(), b"");
 
         let mut upgrade = Connection::new(client.connect(address));
@@ -251,4 +254,81 @@ fn heads_are_bounded() {
     let mut connection = Connection::new(client.connect(PORTS[0]));
     connection.send("NOT HTTP\r\n\r\n");
     assert_eq!(connection.answer(false).unwrap().status(), 400);
+}
+
+#[test]
+fn no_message_is_taken_for_another() {
+    let Some((_world, client, server)) = World::pair(FIXTURES) else {
+        return;
+    };
+    application(&server, 8080);
+    let (heard, hears) = channel();
+    serve(&server, 8081, move |stream| {
+        // What arrives, and whether it was a whole request.
+        let mut connection = Connection::new(stream);
+        let _ = heard.send(
+            connection
+                .request()
+                .map(|request| request.text())
+                .map_err(|error| error.kind()),
+        );
+    });
+    let address = PORTS[0];
+    // What breaks off arrives broken off.
+    for path in ["/half", "/half-chunked"] {
+        let mut connection = Connection::new(client.connect(address));
+        connection.send(get("server", path));
+        assert!(connection.answer(false).is_err(), "{path}");
+    }
+    for half in [
+        "content-length: 100\r\n\r\nhalf",
+        "transfer-encoding: chunked\r\n\r\n4\r\nhalf\r\n",
+    ] {
+        let mut connection = Connection::new(client.connect("10.77.0.2:8081"));
+        connection.send(format!("POST / HTTP/1.1\r\nhost: a\r\n{half}"));
+        thread::sleep(Duration::from_millis(100));
+        drop(connection);
+        assert!(hears.recv_timeout(PATIENCE).unwrap().is_err(), "{half}");
+    }
+    // Two lengths: the chunks count (RFC 9112, section 6.3), and the other length goes no further.
+    for lengths in [
+        "content-length: 3\r\ntransfer-encoding: chunked",
+        "transfer-encoding: chunked\r\ncontent-length: 3",
+    ] {
+        let mut connection = Connection::new(client.connect(address));
+        connection.send(format!(
+            "POST / HTTP/1.1\r\nhost: a\r\n{lengths}\r\n\r\n6\r\nabcdef\r\n0\r\n\r\n"
+        ));
+        let answer = connection.answer(false).unwrap();
+        let text = answer.text();
+        let whole = text.ends_with("abcdef") && !text.contains("content-length: 3\n");
+        assert!(
+            answer.status() == 400 || (answer.status() == 200 && whole),
+            "{lengths}: {text}"
+        );
+    }
+    for (request, status) in [
+        ("GET / HTTP/1.1\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n", 400),
+        (
+            "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nab",
+            400,
+        ),
+        ("POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: gzip\r\n\r\nab", 400),
+        ("GET / HTTP/1.1\r\nhost: a\r\nbad header: x\r\n\r\n", 400),
+        ("CONNECT b:443 HTTP/1.1\r\nhost: b:443\r\n\r\n", 405),
+        ("OPTIONS * HTTP/1.1\r\nhost: server\r\n\r\n", 200),
+    ] {
+        let mut connection = Connection::new(client.connect(address));
+        connection.send(request);
+        assert_eq!(connection.answer(false).unwrap().status(), status, "{request}");
+    }
+    // A target with a name in it: that name counts, not Host (RFC 9112, section 3.2.2).
+    let mut connection = Connection::new(client.connect("198.51.100.1:80"));
+    let answer = connection.ask("GET http://server/absolute?x HTTP/1.1\r\nhost: other\r\n\r\n");
+    assert!(
+        answer.text().starts_with("GET /absolute?x HTTP/1.1\nhost: server\n"),
+        "{}",
+        answer.text()
+    );
 }

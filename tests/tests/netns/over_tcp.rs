@@ -5,8 +5,8 @@ use std::net::{Shutdown, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::http::pattern;
-use super::world::{FIXTURES, PATIENCE, Pod, SERVER, World};
+use super::http::{application, fetch, pattern};
+use super::world::{CLIENT_ID, FIXTURES, PATIENCE, Pod, SERVER, World};
 
 const DECLARED: &str = "10.96.0.2:9000";
 const UNDECLARED: &str = "10.96.0.2:9001";
@@ -192,4 +192,36 @@ fn an_application_that_is_not_there_is_said() {
     assert!(all.is_empty());
     let (_, dump) = server.page(15000, "/config_dump").unwrap();
     assert!(dump.contains("the application: Connection refused"), "{dump}");
+}
+
+#[test]
+fn ipv6_passes_like_ipv4() {
+    let Some((_world, client, server)) = World::pair(FIXTURES) else {
+        return;
+    };
+    application(&server, 8080);
+    serve(&server, 9000, echo);
+    for (to, host) in [
+        ("[fd96::2]:80", "six"),
+        ("[fd77::2]:8080", "[fd77::2]:8080"),
+        // A name decides, whatever the address's family.
+        ("10.96.0.2:80", "six"),
+        ("[2001:db8::1]:80", "server"),
+    ] {
+        let answer = fetch(&client, to, host, "/").unwrap();
+        assert!(
+            answer.status() == 200 && answer.text().contains(&format!("URI={CLIENT_ID}")),
+            "{to} {host}: {}",
+            answer.text()
+        );
+    }
+    for to in ["[fd96::2]:9000", "[fd77::2]:9000"] {
+        let mut stream = client.connect(to);
+        stream.write_all(b"six").unwrap();
+        assert_eq!(exactly(&mut stream, 3), b"six", "{to}");
+    }
+    assert_eq!(
+        server.metric("pinnace_proxy_connections_total{direction=\"inbound\",security=\"none\"}"),
+        0.0
+    );
 }

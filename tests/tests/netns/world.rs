@@ -3,7 +3,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
@@ -38,8 +38,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 /// Two workloads, and a Service of the server's with a port of every kind.
 pub(crate) const FIXTURES: &str = "
 workloads:
-- {name: shop/client-1, serviceAccount: client, addresses: [10.77.0.1], labels: {app: client}}
-- {name: shop/server-1, serviceAccount: server, addresses: [10.77.0.2], labels: {app: server}}
+- {name: shop/client-1, serviceAccount: client, addresses: [10.77.0.1, 'fd77::1'], labels: {app: client}}
+- {name: shop/server-1, serviceAccount: server, addresses: [10.77.0.2, 'fd77::2'], labels: {app: server}}
 services:
 - name: shop/server
   addresses: [10.96.0.2]
@@ -49,6 +49,10 @@ services:
   - {port: 9000, name: tcp}
   - {port: 9001, name: undeclared}
   endpoints: [10.77.0.2]
+- name: shop/six
+  addresses: ['fd96::2']
+  ports: [{port: 80, name: http, targetPort: 8080}, {port: 9000, name: tcp}]
+  endpoints: ['fd77::2']
 - name: shop/nobody
   addresses: [10.96.0.9]
   ports: [{port: 80, name: http}]
@@ -122,6 +126,16 @@ impl World {
         let own = "02:00:00:00:00:fe";
         ip(&["-n", &node, "link", "add", "bridge", "address", own, "type", "bridge"]);
         ip(&["-n", &node, "address", "add", &format!("{NODE}/24"), "dev", "bridge"]);
+        ip(&[
+            "-n",
+            &node,
+            "address",
+            "add",
+            &format!("{}/64", six(NODE)),
+            "dev",
+            "bridge",
+            "nodad",
+        ]);
         ip(&["-n", &node, "link", "set", "bridge", "up"]);
         fs::create_dir(world.fixture_folder()).unwrap();
         let operator = world.folder.join("operator");
@@ -161,8 +175,20 @@ impl World {
             "dev",
             "eth0",
         ]);
+        let v6 = six(address);
+        ip(&[
+            "-n",
+            &namespace,
+            "address",
+            "add",
+            &format!("{v6}/64"),
+            "dev",
+            "eth0",
+            "nodad",
+        ]);
         ip(&["-n", &namespace, "link", "set", "eth0", "up"]);
         ip(&["-n", &namespace, "route", "add", "default", "via", NODE]);
+        ip(&["-n", &namespace, "-6", "route", "add", "default", "via", &six(NODE)]);
         let certificates = self.folder.join(format!("{name}-certs"));
         fs::create_dir(&certificates).unwrap();
         write_secret(
@@ -225,7 +251,7 @@ impl World {
             .env("POD_NAME", format!("{}-1", pod.name))
             .env("POD_NAMESPACE", "shop")
             .env("SERVICE_ACCOUNT", pod.name)
-            .env("INSTANCE_IPS", pod.ip.to_string())
+            .env("INSTANCE_IPS", format!("{},{}", pod.ip, six(&pod.ip.to_string())))
             .env("CERT_DIR", &pod.certificates)
             .env("DISCOVERY_ADDRESS", format!("{NODE}:15012"))
             .env("PROXY_LOG_LEVEL", "info,proxy=debug")
@@ -349,7 +375,7 @@ impl Pod {
     /// Listens on a port of every address of the pod.
     pub(crate) fn listen(&self, port: u16) -> TcpListener {
         inside(&self.namespace, move || {
-            TcpListener::bind((Ipv4Addr::UNSPECIFIED, port))
+            TcpListener::bind((Ipv6Addr::UNSPECIFIED, port))
         })
         .unwrap()
     }
@@ -407,6 +433,11 @@ impl Pod {
         let pages: serde_json::Value = serde_json::from_str(&text).unwrap();
         pages["certificates"][0]["serial"].as_str().unwrap().to_owned()
     }
+}
+
+/// The IPv6 address that a pod of an IPv4 address has too.
+pub(crate) fn six(v4: &str) -> String {
+    format!("fd77::{}", v4.rsplit('.').next().unwrap())
 }
 
 /// tls.crt, tls.key and ca.crt.
