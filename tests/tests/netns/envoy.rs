@@ -3,13 +3,13 @@
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::Shutdown;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
 use super::http::{BIG, Connection, application, get, pattern};
 use super::over_tcp::{echo, serve};
-use super::world::{CLIENT, CLIENT_ID, FIXTURES, Pod, SERVER, SERVER_ID, World, as_proxy, eventually, shared};
+use super::world::{CLIENT, CLIENT_ID, FIXTURES, Pod, SERVER, SERVER_ID, World, as_proxy, eventually};
 
 const API: &str = "type.googleapis.com/envoy.extensions";
 const STRICT: &str = "
@@ -29,17 +29,17 @@ fn envoy() -> Option<PathBuf> {
         println!("skipped: {} is not there; hack/tools envoy brings it", binary.display());
         return None;
     }
-    Some(shared(&fs::canonicalize(binary).unwrap()))
+    Some(fs::canonicalize(binary).unwrap())
 }
 
 /// Starts Envoy in a pod, as its sidecar would run.
-fn start(world: &mut World, pod: &Pod, binary: &PathBuf, listeners: &[Value], clusters: &[Value]) {
+fn start(world: &mut World, pod: &Pod, binary: &Path, listeners: &[Value], clusters: &[Value]) {
     let admin = address("127.0.0.1", 15000);
     let config =
         json!({"admin": {"address": admin}, "static_resources": {"listeners": listeners, "clusters": clusters}});
     let file = world.folder.join("envoy.json");
     fs::write(&file, config.to_string()).unwrap();
-    let mut command = as_proxy(&pod.namespace, binary);
+    let mut command = as_proxy(&pod.namespace, &world.program(binary));
     command
         .arg("-c")
         .arg(file)

@@ -1,8 +1,8 @@
 //! PeerAuthentication at the server's proxy.
 
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 
-use super::http::{application, fetch};
+use super::http::{Connection, application, fetch, get};
 use super::over_tcp::{echo, serve};
 use super::tls;
 use super::world::{CLIENT_ID, FIXTURES, OTHER, SERVER, SERVER_ID, World, eventually};
@@ -33,7 +33,7 @@ fn each_mode_takes_what_it_says() {
     let identity = format!("URI={CLIENT_ID}");
 
     // PERMISSIVE, the default: both, and TLS of the application's own.
-    let mut connection = super::http::Connection::new(outside.connect(&direct));
+    let mut connection = Connection::new(outside.connect(&direct));
     let claim = "GET / HTTP/1.1\r\nhost: a\r\nx-forwarded-client-cert: URI=spiffe://cluster.local/ns/a/sa/b\r\n\r\n";
     let answer = connection.ask(claim);
     assert!(
@@ -60,12 +60,33 @@ fn each_mode_takes_what_it_says() {
         "{shown}"
     );
 
+    // What is open when plaintext ends: two connections in the clear, and one under mutual TLS.
+    let mut open_http = Connection::new(outside.connect(&direct));
+    assert_eq!(open_http.ask(get("server", "/")).status(), 200);
+    let mut open_raw = [
+        outside.connect(&format!("{SERVER}:9000")),
+        client.connect("10.96.0.2:9000"),
+    ];
+    for stream in &mut open_raw {
+        stream.write_all(b"open").unwrap();
+        stream.read_exact(&mut [0; 4]).unwrap();
+    }
+
     world.fixtures(&policy("{mtls: {mode: STRICT}}"));
     eventually("plaintext is refused", || refused(plain()));
+    let answer = open_http.ask(get("server", "/"));
+    assert_eq!((answer.status(), answer.header("connection")), (403, Some("close")));
+    let [mut in_the_clear, mut under_tls] = open_raw;
+    assert_eq!(
+        in_the_clear.read(&mut [0; 5]).unwrap_err().kind(),
+        io::ErrorKind::ConnectionReset
+    );
+    under_tls.write_all(b"still").unwrap();
+    under_tls.read_exact(&mut [0; 5]).unwrap();
     let mut stream = outside.connect(&format!("{SERVER}:9000"));
     stream.write_all(b"plain bytes\n").unwrap();
     assert_eq!(
-        io::Read::read(&mut stream, &mut [0; 9]).unwrap_err().kind(),
+        stream.read(&mut [0; 9]).unwrap_err().kind(),
         io::ErrorKind::ConnectionReset
     );
     assert!(from_mesh().unwrap().contains(&identity));
@@ -92,7 +113,7 @@ fn each_mode_takes_what_it_says() {
     });
     let mut stream = outside.connect(&format!("{SERVER}:9000"));
     stream.write_all(b"plain bytes\n").unwrap();
-    assert!(io::Read::read(&mut stream, &mut [0; 9]).is_err());
+    assert!(stream.read(&mut [0; 9]).is_err());
 
     world.fixtures(&policy("{mtls: {mode: DISABLE}}"));
     eventually("the client sends plaintext", || {
@@ -109,7 +130,7 @@ fn each_mode_takes_what_it_says() {
     );
     let mut stream = client.connect("10.96.0.2:9000");
     stream.write_all(b"plain").unwrap();
-    io::Read::read_exact(&mut stream, &mut [0; 5]).unwrap();
+    stream.read_exact(&mut [0; 5]).unwrap();
 
     world.fixtures(FIXTURES);
     eventually("PERMISSIVE again", || {

@@ -8,8 +8,8 @@ use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -126,7 +126,7 @@ impl World {
         let own = "02:00:00:00:00:fe";
         ip(&["-n", &node, "link", "add", "bridge", "address", own, "type", "bridge"]);
         ip(&["-n", &node, "address", "add", &format!("{NODE}/24"), "dev", "bridge"]);
-        ip(&[
+        ip6(&[
             "-n",
             &node,
             "address",
@@ -176,7 +176,7 @@ impl World {
             "eth0",
         ]);
         let v6 = six(address);
-        ip(&[
+        ip6(&[
             "-n",
             &namespace,
             "address",
@@ -188,7 +188,7 @@ impl World {
         ]);
         ip(&["-n", &namespace, "link", "set", "eth0", "up"]);
         ip(&["-n", &namespace, "route", "add", "default", "via", NODE]);
-        ip(&["-n", &namespace, "-6", "route", "add", "default", "via", &six(NODE)]);
+        ip6(&["-n", &namespace, "-6", "route", "add", "default", "via", &six(NODE)]);
         let certificates = self.folder.join(format!("{name}-certs"));
         fs::create_dir(&certificates).unwrap();
         write_secret(
@@ -225,7 +225,7 @@ impl World {
 
     /// Starts the discovery server.
     pub(crate) fn discovery(&mut self) {
-        let mut command = within(&self.namespaces[0], &binary("fixture-discovery"));
+        let mut command = within(&self.namespaces[0], &self.program(&binary("fixture-discovery")));
         command.arg("--dir").arg(self.fixture_folder());
         command.args(["--addr", &format!("{NODE}:15012")]);
         command.arg("--cert-dir").arg(self.folder.join("operator"));
@@ -235,7 +235,7 @@ impl World {
 
     /// Writes a pod's redirect rules.
     pub(crate) fn capture(&self, pod: &Pod) {
-        let output = within(&pod.namespace, &binary("proxy"))
+        let output = within(&pod.namespace, &self.program(&binary("proxy")))
             .arg("capture")
             .output()
             .unwrap();
@@ -245,13 +245,17 @@ impl World {
     /// Writes a pod's redirect rules and starts its sidecar, with more environment than it needs.
     pub(crate) fn sidecar(&mut self, pod: &Pod, environment: &[(&str, &str)]) {
         self.capture(pod);
-        let mut command = as_proxy(&pod.namespace, &binary("proxy"));
+        let mut addresses = pod.ip.to_string();
+        if has_ipv6() {
+            addresses = format!("{addresses},{}", six(&addresses));
+        }
+        let mut command = as_proxy(&pod.namespace, &self.program(&binary("proxy")));
         command.arg("sidecar");
         command
             .env("POD_NAME", format!("{}-1", pod.name))
             .env("POD_NAMESPACE", "shop")
             .env("SERVICE_ACCOUNT", pod.name)
-            .env("INSTANCE_IPS", format!("{},{}", pod.ip, six(&pod.ip.to_string())))
+            .env("INSTANCE_IPS", addresses)
             .env("CERT_DIR", &pod.certificates)
             .env("DISCOVERY_ADDRESS", format!("{NODE}:15012"))
             .env("PROXY_LOG_LEVEL", "info,proxy=debug")
@@ -264,6 +268,19 @@ impl World {
         eventually(&format!("{} is ready", pod.name), || {
             pod.page(15021, "/healthz/ready").is_ok_and(|it| it.0 == 200)
         });
+    }
+
+    /// A program where every user can run it: itself, or a copy in this test's folder.
+    pub(crate) fn program(&self, path: &Path) -> PathBuf {
+        let open = |folder: &Path| fs::metadata(folder).is_ok_and(|it| it.permissions().mode() & 0o1 != 0);
+        if path.ancestors().all(open) {
+            return path.to_owned();
+        }
+        let copy = self.folder.join(path.file_name().unwrap());
+        if !copy.exists() && fs::hard_link(path, &copy).is_err() {
+            fs::copy(path, &copy).unwrap();
+        }
+        copy
     }
 
     /// Starts a process; what it prints goes into a file of the folder.
@@ -375,7 +392,12 @@ impl Pod {
     /// Listens on a port of every address of the pod.
     pub(crate) fn listen(&self, port: u16) -> TcpListener {
         inside(&self.namespace, move || {
-            TcpListener::bind((Ipv6Addr::UNSPECIFIED, port))
+            let any = if has_ipv6() {
+                Ipv6Addr::UNSPECIFIED.into()
+            } else {
+                IpAddr::V4(Ipv4Addr::UNSPECIFIED)
+            };
+            TcpListener::bind((any, port))
         })
         .unwrap()
     }
@@ -433,6 +455,11 @@ impl Pod {
         let pages: serde_json::Value = serde_json::from_str(&text).unwrap();
         pages["certificates"][0]["serial"].as_str().unwrap().to_owned()
     }
+}
+
+/// Whether the kernel has IPv6.
+pub(crate) fn has_ipv6() -> bool {
+    Path::new("/proc/net/if_inet6").exists()
 }
 
 /// The IPv6 address that a pod of an IPv4 address has too.
@@ -544,47 +571,20 @@ pub(crate) fn as_proxy(namespace: &str, program: &Path) -> Command {
     command
 }
 
-/// One of the project's binaries, where every user can run it.
-pub(crate) fn binary(name: &str) -> PathBuf {
+/// One of the project's binaries.
+fn binary(name: &str) -> PathBuf {
     let built = match std::env::var_os("PINNACE_BIN_DIR") {
         Some(folder) => PathBuf::from(folder),
         // target/TRIPLE/PROFILE/deps/this
-        None => std::env::current_exe()
-            .unwrap()
-            .parent()
-            .unwrap()
-            .parent()
-            .unwrap()
-            .to_owned(),
+        None => std::env::current_exe().unwrap().ancestors().nth(2).unwrap().to_owned(),
     };
     let path = built.join(name);
+    let path_shown = path.display();
     assert!(
         path.exists(),
-        "{} is not there: cargo build -p proxy -p tests --bins, or set PINNACE_BIN_DIR",
-        path.display()
+        "{path_shown} is not there: cargo build --workspace --bins, or set PINNACE_BIN_DIR"
     );
-    shared(&path)
-}
-
-/// A program where every user can run it: itself, or a copy that is made once for the whole run.
-pub(crate) fn shared(path: &Path) -> PathBuf {
-    let open = |folder: &Path| fs::metadata(folder).is_ok_and(|it| it.permissions().mode() & 0o1 != 0);
-    if path.ancestors().all(open) {
-        return path.to_owned();
-    }
-    static FOLDER: Mutex<Option<PathBuf>> = Mutex::new(None);
-    let mut folder = FOLDER.lock().unwrap();
-    let folder = folder.get_or_insert_with(|| {
-        let folder = std::env::temp_dir().join(format!("pinnace-test-{}-programs", std::process::id()));
-        fs::create_dir_all(&folder).unwrap();
-        fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
-        folder
-    });
-    let copy = folder.join(path.file_name().unwrap());
-    if !copy.exists() && fs::hard_link(path, &copy).is_err() {
-        fs::copy(path, &copy).unwrap();
-    }
-    copy
+    path
 }
 
 /// Deletes what a run left that was killed: namespaces and folders named after a process that is gone.
@@ -616,6 +616,13 @@ fn remove_orphans() {
 fn ip(arguments: &[&str]) {
     let output = Command::new("ip").args(arguments).output().unwrap();
     assert!(output.status.success(), "ip {arguments:?}: {}", shown(&output));
+}
+
+/// As [`ip`], where the kernel has IPv6.
+fn ip6(arguments: &[&str]) {
+    if has_ipv6() {
+        ip(arguments);
+    }
 }
 
 /// What a command printed.
