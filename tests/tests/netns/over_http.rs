@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::http::{BIG, Connection, application, fetch, get, pattern};
 use super::over_tcp::serve;
-use super::world::{CLIENT, CLIENT_ID, FIXTURES, OTHER, PATIENCE, SERVER, SERVER_ID, World};
+use super::world::{CLIENT, CLIENT_ID, FIXTURES, OTHER, PATIENCE, SERVER, SERVER_ID, World, eventually};
 
 /// Declared HTTP, and not declared at all.
 const PORTS: [&str; 2] = ["10.96.0.2:80", "10.96.0.2:81"];
@@ -223,6 +223,9 @@ fn host_decides_and_then_the_address() {
     // The caller's own pod, by its address.
     let (status, text) = seen(&format!("{CLIENT}:8080"), &format!("{CLIENT}:8080"));
     assert_eq!(status, 200, "{text}");
+    // The caller's own Service.
+    let answer = fetch(&server, "10.96.0.2:80", "server", "/").unwrap();
+    assert!(answer.text().contains(&format!("URI={SERVER_ID}")), "{}", answer.text());
     // A Service without an endpoint.
     let (status, text) = seen("10.96.0.9:80", "nobody");
     assert_eq!((status, text.as_str()), (503, "no healthy upstream"));
@@ -331,4 +334,48 @@ fn no_message_is_taken_for_another() {
         "{}",
         answer.text()
     );
+}
+
+#[test]
+fn endpoints_move_without_a_failure() {
+    let Some((mut world, client, server)) = World::pair(FIXTURES) else {
+        return;
+    };
+    let other = world.pod("other", OTHER);
+    application(&server, 8080);
+    application(&other, 8080);
+    let workload =
+        "- {name: shop/other-1, serviceAccount: other, addresses: [10.77.0.3], labels: {app: other}}\nservices:";
+    let with = |endpoints: &str| {
+        let text = FIXTURES.replacen("services:", workload, 1);
+        text.replacen("endpoints: [10.77.0.2]", &format!("endpoints: [{endpoints}]"), 1)
+    };
+    world.fixtures(&with("10.77.0.2"));
+    world.sidecar(&other, &[]);
+    world.ready(&other);
+    let mut connection = Connection::new(client.connect(PORTS[0]));
+    // Who answered, of so many requests.
+    let mut answered = |requests: usize| {
+        let mut by = [0, 0];
+        for _ in 0..requests {
+            let answer = connection.ask(get("server", "/"));
+            assert_eq!(answer.status(), 200, "{}", answer.text());
+            by[usize::from(answer.text().contains("By=spiffe://cluster.local/ns/shop/sa/other;"))] += 1;
+        }
+        by
+    };
+    assert_eq!(answered(20), [20, 0]);
+    world.fixtures(&with("10.77.0.2, 10.77.0.3"));
+    eventually("the new one is asked too", || answered(10)[1] > 0);
+    let [one, two] = answered(200);
+    assert!(one > 40 && two > 40, "{one} {two}");
+    world.fixtures(&with("10.77.0.3"));
+    eventually("the old one is left", || answered(10) == [0, 10]);
+    // Its sidecar is killed and comes back: what waited for requests is gone, and nobody notices.
+    world.signal("other-sidecar", libc::SIGKILL);
+    world.ended("other-sidecar");
+    world.sidecar(&other, &[]);
+    world.ready(&other);
+    assert_eq!(answered(20), [0, 20]);
+    drop(server);
 }
