@@ -197,6 +197,10 @@ impl Metrics {
             metrics.certificates_rotated.with_label_values(&[kind]);
             metrics.certificates_failed.with_label_values(&[kind]);
         }
+        for kind in mesh_wire::resources::type_url::ALL.map(short) {
+            metrics.pushes.with_label_values(&[kind]);
+            metrics.rejections.with_label_values(&[kind]);
+        }
         metrics
     }
 
@@ -218,6 +222,12 @@ impl Default for Metrics {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// A resource type's name without its URL, as it stands in labels and logs.
+#[must_use]
+pub fn short(kind: &str) -> &str {
+    kind.rsplit('.').next().unwrap_or(kind)
 }
 
 /// Counts an open stream for as long as it lives.

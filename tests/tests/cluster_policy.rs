@@ -56,7 +56,7 @@ fn a_bad_policy_is_refused_with_field_and_reason() {
         (
             "a port that is none",
             json!({"selector": selector, "portLevelMtls": {"70000": {"mode": "STRICT"}}}),
-            &["spec.portLevelMtls", "70000"],
+            &["spec.portLevelMtls", "1-65535"],
         ),
         // What the CRD's own rules cannot say is the webhook's to refuse.
         (

@@ -3,13 +3,13 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tests::cluster::manifests::{
     container, echo, echo_with_service, mode, peer_authentication, pod, service, service_account,
 };
-use tests::cluster::{Cluster, Namespace, POLICY, START, Sidecar, holds, must, spiffe, until};
+use tests::cluster::{Cluster, Load, Namespace, POLICY, START, Sidecar, holds, must, spiffe, until};
 
 /// A header as the application saw it.
 fn header<'a>(seen: &'a Value, name: &str) -> Option<&'a str> {
@@ -407,4 +407,83 @@ fn what_is_outside_the_mesh_is_reached_as_before() {
         &["get", &format!("http://{address}:29099/"), "--timeout", "8000"],
     );
     assert!(!said.good && !said.all().contains("no answer within"), "{}", said.all());
+}
+
+#[test]
+fn a_rollout_under_load_is_not_noticed() {
+    let Some(_cluster) = Cluster::shared() else { return };
+    let mesh = Namespace::injected("rollout");
+    let server = echo("server");
+    let mut spec = server["spec"].clone();
+    // The echo goes on for five seconds after it was asked to terminate, and then finishes what is in flight.
+    for field in ["restartPolicy", "terminationGracePeriodSeconds"] {
+        spec.as_object_mut().unwrap().remove(field);
+    }
+    mesh.apply([
+        mode("STRICT"),
+        service_account("server"),
+        service("server"),
+        json!({
+            "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "server"},
+            "spec": {
+                "replicas": 2,
+                "selector": {"matchLabels": {"app": "server"}},
+                "template": {"metadata": server["metadata"], "spec": spec},
+            },
+        }),
+    ]);
+    let rolled_out = || mesh.must(&["rollout", "status", "deployment/server", "--timeout=90s"]);
+    rolled_out();
+    let url = "http://server:9080/";
+    mesh.apply([
+        pod("http", &["get", url, "--count", "0", "--interval", "20", "--quiet"]),
+        pod(
+            "kept",
+            &["get", url, "--count", "0", "--interval", "20", "--keepalive", "--quiet"],
+        ),
+    ]);
+    let loads = ["http", "kept"].map(|pod| Load::follow(&mesh, pod));
+    let started = Instant::now();
+    for _ in 0..2 {
+        mesh.must(&["rollout", "restart", "deployment/server"]);
+        rolled_out();
+    }
+    until("the old pods are gone", START, || {
+        let pods = mesh.must(&["get", "pods", "--selector", "app=server", "-o", "name"]);
+        if pods.lines().count() == 2 { Ok(()) } else { Err(pods) }
+    });
+    let time = started.elapsed();
+    for load in loads {
+        load.end().without("failed", "requests", 20, time);
+    }
+}
+
+#[test]
+fn the_bookshop_works_under_strict() {
+    let Some(_cluster) = Cluster::shared() else { return };
+    let mesh = Namespace::injected("bookshop");
+    let outside = outside();
+    mesh.must(&[
+        "apply",
+        "-f",
+        concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/bookshop/bookshop.yaml"),
+    ]);
+    mesh.apply([mode("STRICT")]);
+    mesh.apply(echo_with_service("client"));
+    mesh.must(&[
+        "wait",
+        "--for=condition=Available",
+        "deployment",
+        "--all",
+        "--timeout=120s",
+    ]);
+    mesh.ready("client", START);
+    let page = "http://productpage:9080/api/v1/products/0";
+    until("the page that needs every service", POLICY, || {
+        mesh.bookshop("client", &["get", page]).ok()
+    });
+    let said = mesh.bookshop("client", &["get", page, "--count", "30", "--interval", "20"]);
+    assert!(said.good, "{}", said.all());
+    let place = format!("http://productpage.{}:9080/health", mesh.name);
+    assert!(!outside.bookshop("outsider", &["get", &place]).good, "STRICT");
 }

@@ -19,7 +19,7 @@ use tracing::{info, warn};
 use crate::index::changes::Named;
 use crate::index::resolve::depends_on;
 use crate::index::{Changed, Index, Key};
-use crate::metrics::{Metrics, Open};
+use crate::metrics::{Metrics, Open, short};
 
 /// How long a response may wait for a proxy that does not read.
 const SEND_TIMEOUT: Duration = Duration::from_secs(30);
@@ -237,9 +237,4 @@ impl Session {
         self.index
             .read(|_, mesh| depends_on(query, &self.pod.0, &mesh.cluster_domain))
     }
-}
-
-/// A type's name without its URL, for metrics and logs.
-fn short(kind: &str) -> &str {
-    kind.rsplit('.').next().unwrap_or(kind)
 }

@@ -1,5 +1,7 @@
 //! A certificate as others read it: parsed from the Secret by x509-parser, of which the operator's issuing knows nothing.
 
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::Value;
@@ -53,6 +55,17 @@ impl Certificate {
             authority: parsed.is_ca(),
             both_sides: usage.is_some_and(|usage| usage.value.client_auth && usage.value.server_auth),
         })
+    }
+}
+
+impl Certificate {
+    /// How long ago it was issued: its not-before is two minutes earlier, for clocks that are behind, and has whole
+    /// seconds, so that this is up to a second too long. The clocks of this machine and the cluster are taken to agree.
+    #[must_use]
+    pub fn age(&self) -> Duration {
+        let issued = u64::try_from(self.not_before + 120).unwrap_or_default();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        now.saturating_sub(Duration::from_secs(issued))
     }
 }
 

@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::Child;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -92,14 +92,13 @@ impl Sidecar {
         Ok(serial.trim_start_matches('0').to_owned())
     }
 
-    /// Waits until a certificate is in use, and gives the moment at which it was first seen.
-    pub fn uses(&self, serial: &str, limit: Duration) -> Instant {
-        super::until(&format!("certificate {serial} is in use"), limit, || {
-            match self.serial() {
-                Ok(now) if now == serial => Ok(Instant::now()),
-                other => Err(format!("{other:?}")),
-            }
-        })
+    /// Waits until a certificate is in use.
+    pub fn uses(&self, serial: &str, limit: Duration) {
+        let what = format!("certificate {serial} is in use");
+        super::until(&what, limit, || match self.serial() {
+            Ok(now) if now == serial => Ok(()),
+            other => Err(format!("{other:?}")),
+        });
     }
 
     /// The sum of a metric's samples that carry all of these labels; zero where there is none.

@@ -26,7 +26,7 @@ fn envoy() -> Option<PathBuf> {
     let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache/pinnace");
     let binary = cache.unwrap_or_else(home).join("bin/envoy");
     if !binary.exists() {
-        println!("skipped: {} is not there; hack/tools envoy brings it", binary.display());
+        skipped(&format!("{} is not there; hack/tools envoy brings it", binary.display());
         return None;
     }
     Some(fs::canonicalize(binary).unwrap())

@@ -149,7 +149,7 @@ fn the_wire_holds_tls_and_no_word() {
         .output()
         .is_ok_and(|output| !output.status.success())
     {
-        println!("skipped: there is no tcpdump");
+        skipped("there is no tcpdump");
         return;
     }
     let outside = world.pod("outside", OTHER);

@@ -197,7 +197,7 @@ fn an_application_that_is_not_there_is_said() {
 #[test]
 fn ipv6_passes_like_ipv4() {
     if !has_ipv6() {
-        println!("skipped: this kernel has no IPv6");
+        skipped("this kernel has no IPv6");
         return;
     }
     let Some((_world, client, server)) = World::pair(FIXTURES) else {

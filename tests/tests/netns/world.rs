@@ -100,7 +100,7 @@ impl World {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         // SAFETY: geteuid has no preconditions.
         if unsafe { libc::geteuid() } != 0 {
-            println!("skipped: network namespaces need root");
+            skipped("network namespaces need root");
             return None;
         }
         remove_orphans();
@@ -117,7 +117,7 @@ impl World {
             namespaces: Vec::new(),
         };
         if let Err(reason) = world.namespace("node") {
-            println!("skipped: `ip netns add` fails here: {reason}");
+            skipped(&format!("`ip netns add` fails here: {reason}");
             return None;
         }
         let node = world.namespaces[0].clone();
