@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::http::{BIG, Connection, application, get, pattern};
 use super::over_tcp::{echo, serve};
-use super::world::{CLIENT, CLIENT_ID, FIXTURES, Pod, SERVER, SERVER_ID, World, as_proxy, eventually};
+use super::world::{CLIENT, CLIENT_ID, FIXTURES, Pod, SERVER, SERVER_ID, World, as_proxy, eventually, skipped};
 
 const API: &str = "type.googleapis.com/envoy.extensions";
 const STRICT: &str = "
@@ -26,7 +26,10 @@ fn envoy() -> Option<PathBuf> {
     let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache/pinnace");
     let binary = cache.unwrap_or_else(home).join("bin/envoy");
     if !binary.exists() {
-        skipped(&format!("{} is not there; hack/tools envoy brings it", binary.display());
+        skipped(&format!(
+            "{} is not there; hack/tools envoy brings it",
+            binary.display()
+        ));
         return None;
     }
     Some(fs::canonicalize(binary).unwrap())

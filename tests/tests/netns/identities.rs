@@ -9,7 +9,7 @@ use operator::ca::Authority;
 use super::http::{Connection, application, fetch, get};
 use super::over_tcp::{echo, serve};
 use super::tls;
-use super::world::{CLIENT, CLIENT_ID, FIXTURES, OTHER, SERVER, SERVER_ID, World, eventually, issue};
+use super::world::{CLIENT, CLIENT_ID, FIXTURES, OTHER, SERVER, SERVER_ID, World, eventually, issue, skipped};
 
 const STRICT: &str = "
 ---

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::http::{application, fetch, pattern};
-use super::world::{CLIENT_ID, FIXTURES, PATIENCE, Pod, SERVER, World, has_ipv6};
+use super::world::{CLIENT_ID, FIXTURES, PATIENCE, Pod, SERVER, World, has_ipv6, skipped};
 
 const DECLARED: &str = "10.96.0.2:9000";
 const UNDECLARED: &str = "10.96.0.2:9001";

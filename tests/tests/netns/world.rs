@@ -117,7 +117,7 @@ impl World {
             namespaces: Vec::new(),
         };
         if let Err(reason) = world.namespace("node") {
-            skipped(&format!("`ip netns add` fails here: {reason}");
+            skipped(&format!("`ip netns add` fails here: {reason}"));
             return None;
         }
         let node = world.namespaces[0].clone();
@@ -521,6 +521,12 @@ pub(crate) fn write_files(mount: &Path, files: &[(&str, &str)]) {
     if let Some(before) = before {
         fs::remove_dir_all(mount.join(before)).unwrap();
     }
+}
+
+/// Says on standard error, past the capture of a test's output, why this test tests nothing.
+pub(crate) fn skipped(reason: &str) {
+    let test = thread::current().name().unwrap_or_default().to_owned();
+    let _ = writeln!(io::stderr(), "skipped: {test}: {reason}");
 }
 
 /// Waits for something, or fails with what it was.
