@@ -38,7 +38,7 @@ class Durations:
 
     def total(self):
         """About how long one data plane takes in one round, in seconds."""
-        return 6 + 2 * self.settle + self.paced + self.maximum + self.connections + self.transfer
+        return 2 + 2 * self.settle + self.paced + self.maximum + self.connections + self.transfer
 
 
 FULL = Durations()
