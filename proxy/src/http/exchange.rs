@@ -119,8 +119,13 @@ pub fn take(mut request: Request<Incoming>) -> (Request<RequestBody>, Option<OnU
     (request.map(RequestBody::Incoming), on_upgrade)
 }
 
-/// Makes an upstream's response ready for the client, and joins the two connections if both agreed on another protocol.
-pub fn give(mut response: Response<ResponseBody>, client: Option<OnUpgrade>) -> Response<ResponseBody> {
+/// Makes an upstream's response ready for the client, and joins the two connections if both agreed on another protocol. `until`
+/// ends them before they do themselves, and holds what counts them as open.
+pub fn give(
+    mut response: Response<ResponseBody>,
+    client: Option<OnUpgrade>,
+    until: impl Future<Output = ()> + Send + 'static,
+) -> Response<ResponseBody> {
     let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
     headers::strip_hop_by_hop(response.headers_mut(), switched);
     *response.version_mut() = http::Version::HTTP_11;
@@ -136,11 +141,15 @@ pub fn give(mut response: Response<ResponseBody>, client: Option<OnUpgrade>) -> 
     tokio::spawn(async move {
         // The body holds the lease: the endpoint counts as in use until the joined connections end.
         let _body = body;
-        if let (Ok(client), Ok(server)) = tokio::join!(client, server) {
-            relay::both_ways(&mut TokioIo::new(client), &mut TokioIo::new(server))
-                .await
-                .1
-                .ok();
+        let joined = async {
+            if let (Ok(client), Ok(server)) = tokio::join!(client, server) {
+                let (client, server) = (&mut TokioIo::new(client), &mut TokioIo::new(server));
+                relay::both_ways(client, server).await.1.ok();
+            }
+        };
+        tokio::select! {
+            () = joined => {}
+            () = until => {}
         }
     });
     Response::from_parts(parts, ResponseBody::Own(None))

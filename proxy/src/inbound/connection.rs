@@ -3,7 +3,7 @@
 
 use super::{http, in_the_clear, tcp, tls};
 use crate::net::first_bytes::{self, Spoken};
-use crate::net::listen::Accepted;
+use crate::net::listen::{Accepted, Slot};
 use crate::net::original;
 use crate::net::stream::{Rewound, Stream};
 use crate::refusals::Reason;
@@ -34,6 +34,8 @@ pub struct Facts {
     pub declared: Declared,
     /// The mode in force on the port.
     pub mode: PortMode,
+    /// Counts it as open for as long as anything comes of it.
+    pub slot: Arc<Slot>,
 }
 
 /// Carries a connection to its end. What follows a decision is boxed, so that a connection holds the state of the path that it
@@ -43,7 +45,7 @@ pub async fn carry(worker: Arc<Worker>, accepted: Accepted) {
     let Ok(client) = TcpStream::from_std(socket) else {
         return;
     };
-    let _slot = slot;
+    let slot = Arc::new(slot);
     let _ = client.set_nodelay(true);
     let address = client
         .local_addr()
@@ -68,6 +70,7 @@ pub async fn carry(worker: Arc<Worker>, accepted: Accepted) {
         address,
         declared,
         mode: policy.on_port(address.port()),
+        slot,
     };
     match facts.mode {
         PortMode::Disable => Box::pin(plaintext(worker, client, facts)).await,

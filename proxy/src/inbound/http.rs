@@ -88,7 +88,15 @@ async fn handle(context: Arc<Context>, mut request: Request<Incoming>) -> Respon
     }
     let response = to_application(&context, request).await;
     context.worker.metrics.request(Direction::Inbound, response.status());
-    exchange::give(response, on_upgrade)
+    exchange::give(response, on_upgrade, async move {
+        let Context { worker, facts, .. } = &*context;
+        if context.in_the_clear {
+            let detail = in_the_clear::turned_strict(worker, facts).await;
+            in_the_clear::refuse(worker, facts, detail);
+        } else {
+            std::future::pending().await
+        }
+    })
 }
 
 async fn to_application(context: &Context, mut request: Request<RequestBody>) -> Response<ResponseBody> {

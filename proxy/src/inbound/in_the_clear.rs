@@ -38,7 +38,8 @@ pub(super) async fn join(worker: &Worker, facts: &Facts, client: &mut Stream, ap
     application.reset();
 }
 
-async fn turned_strict(worker: &Worker, facts: &Facts) -> String {
+/// Waits until plaintext is refused; why it is.
+pub(super) async fn turned_strict(worker: &Worker, facts: &Facts) -> String {
     let mut changes = worker.mesh.inbound_changes();
     loop {
         // Marked as seen before the look, so that a change after it is not missed.

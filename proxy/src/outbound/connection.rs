@@ -3,7 +3,7 @@
 use super::{http, tcp};
 use crate::discovery::Answer;
 use crate::net::first_bytes::{self, Spoken};
-use crate::net::listen::Accepted;
+use crate::net::listen::{Accepted, Slot};
 use crate::net::original;
 use crate::net::relay;
 use crate::net::stream::{Rewound, Stream};
@@ -40,6 +40,8 @@ pub struct Facts {
     pub address: SocketAddr,
     /// What is behind it.
     pub dialled: Dialled,
+    /// Counts it as open for as long as anything comes of it.
+    pub slot: Arc<Slot>,
 }
 
 /// Carries a captured connection to its end. What follows a decision is boxed, so that a connection holds the state of the path
@@ -49,7 +51,7 @@ pub async fn carry(worker: Arc<Worker>, accepted: Accepted) {
     let Ok(mut client) = TcpStream::from_std(socket) else {
         return;
     };
-    let _slot = slot;
+    let slot = Arc::new(slot);
     let _ = client.set_nodelay(true);
     let address = client
         .local_addr()
@@ -69,7 +71,12 @@ pub async fn carry(worker: Arc<Worker>, accepted: Accepted) {
         // A well-known port says enough about an address outside the mesh.
         Dialled::Outside | Dialled::Unavailable => mesh_core::protocol::declared(None, None, address.port()),
     };
-    let facts = Facts { peer, address, dialled };
+    let facts = Facts {
+        peer,
+        address,
+        dialled,
+        slot,
+    };
     let mut ahead = first_bytes::buffer();
     match declared {
         Declared::Http => {

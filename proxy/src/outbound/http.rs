@@ -74,7 +74,10 @@ async fn handle(worker: Arc<Worker>, facts: Arc<Facts>, mut request: Request<Inc
         }
     };
     worker.metrics.request(Direction::Outbound, response.status());
-    exchange::give(response, on_upgrade)
+    exchange::give(response, on_upgrade, async move {
+        let _open = &facts.slot;
+        std::future::pending().await
+    })
 }
 
 async fn route(worker: &Worker, facts: &Facts, request: &Request<Incoming>) -> Route {
