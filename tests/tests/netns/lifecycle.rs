@@ -24,6 +24,10 @@ fn what_is_under_way_ends_in_order() {
     let mut raw = client.connect("10.96.0.2:9000");
     raw.write_all(b"one").unwrap();
     raw.read_exact(&mut [0; 3]).unwrap();
+    let mut upgraded = Connection::new(client.connect("10.96.0.2:80"));
+    let request = "GET /upgrade HTTP/1.1\r\nhost: server\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n";
+    assert_eq!(upgraded.ask(request).status(), 101);
+    assert_eq!(upgraded.exactly(6).unwrap(), b"hello ");
     thread::sleep(Duration::from_millis(200));
     world.signal("server-sidecar", libc::SIGTERM);
     world.signal("client-sidecar", libc::SIGTERM);
@@ -50,6 +54,10 @@ fn what_is_under_way_ends_in_order() {
         ("slow", Some("close"))
     );
     drop(raw);
+    // What is no HTTP any more is waited for as well.
+    upgraded.send("end");
+    assert_eq!(upgraded.exactly(3).unwrap(), b"end");
+    drop(upgraded);
     for name in ["client-sidecar", "server-sidecar"] {
         let (status, took) = world.ended(name);
         assert!(

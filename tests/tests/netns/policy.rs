@@ -60,9 +60,13 @@ fn each_mode_takes_what_it_says() {
         "{shown}"
     );
 
-    // What is open when plaintext ends: two connections in the clear, and one under mutual TLS.
+    // What is open when plaintext ends: three connections in the clear, and one under mutual TLS.
     let mut open_http = Connection::new(outside.connect(&direct));
     assert_eq!(open_http.ask(get("server", "/")).status(), 200);
+    let mut upgraded = Connection::new(outside.connect(&direct));
+    let request = "GET /upgrade HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n";
+    assert_eq!(upgraded.ask(request).status(), 101);
+    assert_eq!(upgraded.exactly(6).unwrap(), b"hello ");
     let mut open_raw = [
         outside.connect(&format!("{SERVER}:9000")),
         client.connect("10.96.0.2:9000"),
@@ -76,6 +80,7 @@ fn each_mode_takes_what_it_says() {
     eventually("plaintext is refused", || refused(plain()));
     let answer = open_http.ask(get("server", "/"));
     assert_eq!((answer.status(), answer.header("connection")), (403, Some("close")));
+    assert_eq!(upgraded.rest().unwrap_or_default(), b"");
     let [mut in_the_clear, mut under_tls] = open_raw;
     assert_eq!(
         in_the_clear.read(&mut [0; 5]).unwrap_err().kind(),
