@@ -8,8 +8,10 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::http::{BIG, Connection, application, get, pattern};
+use super::namespaces::as_proxy;
 use super::over_tcp::{echo, serve};
-use super::world::{CLIENT, CLIENT_ID, FIXTURES, Pod, SERVER, SERVER_ID, World, as_proxy, eventually, skipped};
+use super::pod::Pod;
+use super::world::{CLIENT, CLIENT_ID, FIXTURES, SERVER, SERVER_ID, World, eventually, skipped};
 
 const API: &str = "type.googleapis.com/envoy.extensions";
 const STRICT: &str = "

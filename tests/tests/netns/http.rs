@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use std::thread;
 use std::time::Duration;
 
-use super::world::Pod;
+use super::pod::Pod;
 
 /// A message as it was read.
 #[derive(Debug, Default, Clone)]

@@ -8,8 +8,10 @@ use operator::ca::Authority;
 
 use super::http::{Connection, application, fetch, get};
 use super::over_tcp::{echo, serve};
+use super::pod::Pod;
+use super::secrets::issue;
 use super::tls;
-use super::world::{CLIENT, CLIENT_ID, FIXTURES, OTHER, SERVER, SERVER_ID, World, eventually, issue, skipped};
+use super::world::{CLIENT, CLIENT_ID, FIXTURES, OTHER, SERVER, SERVER_ID, World, eventually, skipped};
 
 const STRICT: &str = "
 ---
@@ -156,7 +158,7 @@ fn the_wire_holds_tls_and_no_word() {
     application(&server, 8080);
     serve(&server, 9000, echo);
     const MARKER: &[u8] = b"marker-in-plain-words";
-    let speak = |pod: &super::world::Pod, http: &str, tcp: &str| {
+    let speak = |pod: &Pod, http: &str, tcp: &str| {
         let request = format!("GET /marker-in-plain-words HTTP/1.1\r\nhost: {http}\r\n\r\n");
         assert!(
             Connection::new(pod.connect(http))

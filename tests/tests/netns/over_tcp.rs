@@ -6,7 +6,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::http::{application, fetch, pattern};
-use super::world::{CLIENT_ID, FIXTURES, PATIENCE, Pod, SERVER, World, has_ipv6, skipped};
+use super::namespaces::has_ipv6;
+use super::pod::Pod;
+use super::world::{CLIENT_ID, FIXTURES, PATIENCE, SERVER, World, skipped};
 
 const DECLARED: &str = "10.96.0.2:9000";
 const UNDECLARED: &str = "10.96.0.2:9001";

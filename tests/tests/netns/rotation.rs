@@ -7,9 +7,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::http::{Connection, application, fetch, get};
+use super::namespaces::inside;
 use super::over_tcp::{echo, serve};
+use super::secrets::{write_files, write_secret};
 use super::tls;
-use super::world::{CLIENT_ID, FIXTURES, OTHER, SERVER, SERVER_ID, World, eventually, write_files, write_secret};
+use super::world::{CLIENT_ID, FIXTURES, OTHER, SERVER, SERVER_ID, World, eventually};
 
 const ROTATIONS: u32 = 10;
 const EVERY: Duration = Duration::from_secs(2);
@@ -31,7 +33,7 @@ fn rotations_cost_nothing() {
         let (over, rounds, namespace) = (over.clone(), rounds.clone(), client.namespace.clone());
         let address = "10.96.0.2:80".parse::<std::net::SocketAddr>().unwrap();
         let connect = move || {
-            let stream = super::world::inside(&namespace, move || std::net::TcpStream::connect(address)).unwrap();
+            let stream = inside(&namespace, move || std::net::TcpStream::connect(address)).unwrap();
             stream.set_read_timeout(Some(super::world::PATIENCE)).unwrap();
             Connection::new(stream)
         };

@@ -5,7 +5,10 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use super::world::{Pod, Secret, World, shown};
+use super::namespaces::shown;
+use super::pod::Pod;
+use super::secrets::Secret;
+use super::world::World;
 
 /// What `openssl s_client` printed. `arguments` come after the address; without `-ign_eof` it ends with what it sends.
 pub(crate) fn client(pod: &Pod, to: &str, arguments: &[&str], sends: &str) -> String {

@@ -2,19 +2,19 @@
 //! with the value that holds it.
 
 use std::fs::{self, File};
-use std::io::{self, Read as _, Write as _};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
-use std::os::fd::AsRawFd as _;
-use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::io::{self, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::sync::OnceLock;
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use mesh_core::identity::SpiffeId;
-use operator::ca::{Authority, Subject};
+use operator::ca::Authority;
+
+use super::namespaces::{as_proxy, has_ipv6, ip, ip6, remove_orphans, shown, six, within};
+use super::pod::Pod;
+use super::secrets::{Secret, issue, write_secret};
 
 /// The discovery server's address.
 pub(crate) const NODE: &str = "10.77.0.254";
@@ -28,9 +28,6 @@ pub(crate) const OTHER: &str = "10.77.0.3";
 pub(crate) const CLIENT_ID: &str = "spiffe://cluster.local/ns/shop/sa/client";
 pub(crate) const SERVER_ID: &str = "spiffe://cluster.local/ns/shop/sa/server";
 const OPERATOR_ID: &str = "spiffe://cluster.local/ns/istio-system/sa/pinnace-operator";
-
-/// The uid and gid that the redirect rules let pass.
-const PROXY: &str = "1337";
 
 /// How long anything may take to come about.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
@@ -57,14 +54,6 @@ services:
   addresses: [10.96.0.9]
   ports: [{port: 80, name: http}]
 ";
-
-/// A pod: a namespace with an address, and the certificates of its service account.
-pub(crate) struct Pod {
-    pub(crate) namespace: String,
-    pub(crate) name: &'static str,
-    pub(crate) ip: Ipv4Addr,
-    pub(crate) certificates: PathBuf,
-}
 
 struct Process {
     name: String,
@@ -388,141 +377,6 @@ impl Drop for World {
     }
 }
 
-impl Pod {
-    /// Listens on a port of every address of the pod.
-    pub(crate) fn listen(&self, port: u16) -> TcpListener {
-        inside(&self.namespace, move || {
-            let any = if has_ipv6() {
-                Ipv6Addr::UNSPECIFIED.into()
-            } else {
-                IpAddr::V4(Ipv4Addr::UNSPECIFIED)
-            };
-            TcpListener::bind((any, port))
-        })
-        .unwrap()
-    }
-
-    /// Connects as the pod's application does.
-    pub(crate) fn try_connect(&self, to: &str) -> io::Result<TcpStream> {
-        let to: SocketAddr = to.parse().unwrap();
-        let stream = inside(&self.namespace, move || TcpStream::connect_timeout(&to, PATIENCE))?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
-        stream.set_nodelay(true)?;
-        Ok(stream)
-    }
-
-    /// As [`Pod::try_connect`], where it must succeed.
-    pub(crate) fn connect(&self, to: &str) -> TcpStream {
-        self.try_connect(to)
-            .unwrap_or_else(|error| panic!("{} to {to}: {error}", self.name))
-    }
-
-    /// Status and text of a page of the pod's own sidecar, asked from within.
-    pub(crate) fn page(&self, port: u16, path: &str) -> io::Result<(u16, String)> {
-        self.ask("GET", port, path)
-    }
-
-    /// As [`Pod::page`], by another method.
-    pub(crate) fn ask(&self, method: &str, port: u16, path: &str) -> io::Result<(u16, String)> {
-        let mut stream = self.try_connect(&SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port).to_string())?;
-        let request = format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes())?;
-        let mut text = String::new();
-        stream.read_to_string(&mut text)?;
-        let (head, body) = text.split_once("\r\n\r\n").ok_or(io::ErrorKind::UnexpectedEof)?;
-        let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap();
-        Ok((status, body.to_owned()))
-    }
-
-    /// A sample of the sidecar's metrics by the start of its line; 0 where there is none yet.
-    pub(crate) fn metric(&self, sample: &str) -> f64 {
-        let (_, text) = self.page(15090, "/stats/prometheus").unwrap();
-        let value = text
-            .lines()
-            .find_map(|line| line.strip_prefix(sample)?.trim().parse().ok());
-        value.unwrap_or(0.0)
-    }
-
-    /// A program in the pod's namespace.
-    pub(crate) fn command(&self, program: &str) -> Command {
-        within(&self.namespace, Path::new(program))
-    }
-
-    /// The serial number of the sidecar's certificate in use.
-    pub(crate) fn serial(&self) -> String {
-        let (_, text) = self.page(15000, "/certs").unwrap();
-        let pages: serde_json::Value = serde_json::from_str(&text).unwrap();
-        pages["certificates"][0]["serial"].as_str().unwrap().to_owned()
-    }
-}
-
-/// Whether the kernel has IPv6.
-pub(crate) fn has_ipv6() -> bool {
-    Path::new("/proc/net/if_inet6").exists()
-}
-
-/// The IPv6 address that a pod of an IPv4 address has too.
-pub(crate) fn six(v4: &str) -> String {
-    format!("fd77::{}", v4.rsplit('.').next().unwrap())
-}
-
-/// tls.crt, tls.key and ca.crt.
-#[derive(Clone)]
-pub(crate) struct Secret {
-    pub(crate) crt: String,
-    pub(crate) key: String,
-    pub(crate) ca: String,
-    pub(crate) serial: String,
-}
-
-/// Issues an identity.
-pub(crate) fn issue(authority: &Authority, id: &str, ttl: Duration, now: SystemTime) -> Secret {
-    let id: SpiffeId = id.parse().unwrap();
-    let leaf = authority.issue(&Subject::Workload(id), ttl, now).unwrap();
-    Secret {
-        crt: leaf.certificate_pem,
-        key: leaf.key_pem,
-        ca: authority.roots_pem().to_owned(),
-        serial: leaf.serial,
-    }
-}
-
-/// Writes a Secret into its mount as the kubelet does: a new directory behind a link that is renamed.
-pub(crate) fn write_secret(mount: &Path, secret: &Secret) {
-    let files = [
-        ("tls.crt", &secret.crt),
-        ("tls.key", &secret.key),
-        ("ca.crt", &secret.ca),
-    ];
-    write_files(mount, &files.map(|(name, text)| (name, text.as_str())));
-}
-
-/// As [`write_secret`], with any files.
-pub(crate) fn write_files(mount: &Path, files: &[(&str, &str)]) {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    let version = format!("..version-{}", NEXT.fetch_add(1, Ordering::Relaxed));
-    let before = fs::read_link(mount.join("..data")).ok();
-    fs::create_dir(mount.join(&version)).unwrap();
-    for (name, text) in files {
-        fs::write(mount.join(&version).join(name), text).unwrap();
-    }
-    symlink(&version, mount.join("..data_tmp")).unwrap();
-    fs::rename(mount.join("..data_tmp"), mount.join("..data")).unwrap();
-    for name in ["tls.crt", "tls.key", "ca.crt"] {
-        let link = mount.join(name);
-        let there = files.iter().any(|(file, _)| *file == name);
-        match (there, link.is_symlink()) {
-            (true, false) => symlink(Path::new("..data").join(name), link).unwrap(),
-            (false, true) => fs::remove_file(link).unwrap(),
-            _ => {}
-        }
-    }
-    if let Some(before) = before {
-        fs::remove_dir_all(mount.join(before)).unwrap();
-    }
-}
-
 /// Says on standard error, past the capture of a test's output, why this test tests nothing.
 pub(crate) fn skipped(reason: &str) {
     let test = thread::current().name().unwrap_or_default().to_owned();
@@ -536,45 +390,6 @@ pub(crate) fn eventually(what: &str, mut is: impl FnMut() -> bool) {
         assert!(Instant::now() < until, "not within {PATIENCE:?}: {what}");
         thread::sleep(Duration::from_millis(20));
     }
-}
-
-/// Runs on a thread of its own inside a namespace; sockets that it makes stay there.
-pub(crate) fn inside<T: Send + 'static>(namespace: &str, work: impl FnOnce() -> T + Send + 'static) -> T {
-    let namespace = File::open(format!("/run/netns/{namespace}")).unwrap();
-    thread::spawn(move || {
-        // SAFETY: a plain system call on an open descriptor; it concerns this thread alone.
-        assert_eq!(unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) }, 0);
-        work()
-    })
-    .join()
-    .unwrap()
-}
-
-/// A program in a namespace, which ends when the thread that started it does.
-fn within(namespace: &str, program: &Path) -> Command {
-    let mut command = Command::new("ip");
-    command
-        .args(["netns", "exec", namespace, "setpriv", "--pdeathsig", "KILL", "--"])
-        .arg(program);
-    command
-}
-
-/// As [`within`], as the user whom the redirect rules let pass.
-pub(crate) fn as_proxy(namespace: &str, program: &Path) -> Command {
-    let mut command = Command::new("ip");
-    command.args([
-        "netns",
-        "exec",
-        namespace,
-        "setpriv",
-        "--reuid",
-        PROXY,
-        "--regid",
-        PROXY,
-        "--clear-groups",
-    ]);
-    command.args(["--pdeathsig", "KILL", "--"]).arg(program);
-    command
 }
 
 /// One of the project's binaries.
@@ -591,51 +406,4 @@ fn binary(name: &str) -> PathBuf {
         "{path_shown} is not there: cargo build --workspace --bins, or set PINNACE_BIN_DIR"
     );
     path
-}
-
-/// Deletes what a run left that was killed: namespaces and folders named after a process that is gone.
-fn remove_orphans() {
-    static ONCE: OnceLock<()> = OnceLock::new();
-    let orphan = |name: &str| {
-        let pid = name
-            .strip_prefix("pinnace-test-")
-            .and_then(|rest| rest.split('-').next());
-        pid.is_some_and(|pid| pid.parse::<u32>().is_ok() && !Path::new("/proc").join(pid).exists())
-    };
-    ONCE.get_or_init(|| {
-        for entry in fs::read_dir("/run/netns").into_iter().flatten().flatten() {
-            if entry.file_name().to_str().is_some_and(orphan) {
-                let _ = Command::new("ip")
-                    .args(["netns", "delete"])
-                    .arg(entry.file_name())
-                    .output();
-            }
-        }
-        for entry in fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten() {
-            if entry.file_name().to_str().is_some_and(orphan) {
-                let _ = fs::remove_dir_all(entry.path());
-            }
-        }
-    });
-}
-
-fn ip(arguments: &[&str]) {
-    let output = Command::new("ip").args(arguments).output().unwrap();
-    assert!(output.status.success(), "ip {arguments:?}: {}", shown(&output));
-}
-
-/// As [`ip`], where the kernel has IPv6.
-fn ip6(arguments: &[&str]) {
-    if has_ipv6() {
-        ip(arguments);
-    }
-}
-
-/// What a command printed.
-pub(crate) fn shown(output: &Output) -> String {
-    format!(
-        "{}{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    )
 }
