@@ -10,8 +10,9 @@ use tests::cluster::{Cluster, Namespace, START, skipped, unique};
 /// Calls the server over HTTP and raw TCP, with a marker in header and path of the requests and so in the answers'
 /// bodies, and captures what passes.
 fn overheard(cluster: &std::path::Path, from: &Namespace, to: &Namespace, marker: &str) -> Seen {
-    let address = to.address("server");
-    let capture = Capture::start(cluster, &format!("tcp and host {address} and (port 9080 or port 9070)"));
+    // Without the kubelet's probes.
+    let (client, server) = (from.address("client"), to.address("server"));
+    let capture = Capture::start(cluster, &format!("tcp and host {client} and host {server}"));
     let url = format!("http://server.{}:9080/{marker}", to.name);
     let header = format!("x-marker: {marker}");
     let said = from.bookshop(

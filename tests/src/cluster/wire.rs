@@ -6,15 +6,23 @@ use std::io::{BufRead, BufReader, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 /// A stream is kept up to this length, in bytes.
 const LONGEST: usize = 4 << 20;
+
+/// How long no packet has come when all have.
+const QUIET: Duration = Duration::from_millis(1500);
 
 /// A running capture.
 pub struct Capture {
     child: Child,
     bytes: JoinHandle<Vec<u8>>,
+    /// How many there are by now.
+    count: Arc<AtomicUsize>,
 }
 
 /// The script that enters the node, if KUBECONFIG is the local cluster's, whose node can be entered.
@@ -39,9 +47,14 @@ impl Capture {
             .spawn()
             .unwrap();
         let mut out = child.stdout.take().unwrap();
+        let count = Arc::new(AtomicUsize::new(0));
+        let counted = count.clone();
         let bytes = std::thread::spawn(move || {
-            let mut bytes = Vec::new();
-            let _ = out.read_to_end(&mut bytes);
+            let (mut bytes, mut buffer) = (Vec::new(), vec![0; 1 << 16]);
+            while let Ok(n @ 1..) = out.read(&mut buffer) {
+                bytes.extend_from_slice(&buffer[..n]);
+                counted.store(bytes.len(), Ordering::Relaxed);
+            }
             bytes
         });
         let mut lines = BufReader::new(child.stderr.take().unwrap())
@@ -55,14 +68,22 @@ impl Capture {
         });
         assert!(listening, "tcpdump did not start: {}", said.join("\n"));
         std::thread::spawn(move || lines.for_each(drop));
-        Self { child, bytes }
+        Self { child, bytes, count }
     }
 
     /// Ends it, and gives what it saw.
     #[must_use]
     pub fn end(mut self) -> Seen {
-        // The last packets are still on their way from the kernel.
-        std::thread::sleep(std::time::Duration::from_millis(500));
+        // The kernel hands packets on once a second at the latest: it is over when none has come for longer.
+        let started = Instant::now();
+        let (mut count, mut quiet) = (0, started);
+        while quiet.elapsed() < QUIET && started.elapsed() < 5 * QUIET {
+            std::thread::sleep(Duration::from_millis(50));
+            let now = self.count.load(Ordering::Relaxed);
+            if now != count {
+                (count, quiet) = (now, Instant::now());
+            }
+        }
         drop(self.child.stdin.take());
         let _ = self.child.wait();
         let raw = self.bytes.join().unwrap();
