@@ -6,9 +6,26 @@ use crate::discovery::Mesh;
 use crate::http::pool::Pool;
 use crate::identity::Identity;
 use crate::metrics::Metrics;
+use crate::net::listen::{Accepted, Direction, Slot};
+use crate::net::original;
 use crate::refusals::{Reason, Refusals};
 use std::net::SocketAddr;
+use std::sync::Arc;
+use tokio::net::TcpStream;
 use tokio::sync::watch;
+
+/// A captured connection with the address that it was meant for.
+#[derive(Debug)]
+pub struct Taken {
+    /// The initiator's side.
+    pub client: TcpStream,
+    /// Who connected.
+    pub peer: SocketAddr,
+    /// The address and port that was dialled.
+    pub address: SocketAddr,
+    /// Counts it as open for as long as anything comes of it.
+    pub slot: Arc<Slot>,
+}
 
 /// A worker's context.
 pub struct Worker {
@@ -31,6 +48,38 @@ pub struct Worker {
 }
 
 impl Worker {
+    /// Takes a captured connection: on this worker's runtime, and with the address that was dialled. One that no redirect rule
+    /// brought here is refused.
+    pub fn take(&self, accepted: Accepted) -> Option<Taken> {
+        let Accepted {
+            socket,
+            peer,
+            direction,
+            slot,
+        } = accepted;
+        let client = TcpStream::from_std(socket).ok()?;
+        let _ = client.set_nodelay(true);
+        let address = client
+            .local_addr()
+            .and_then(|local| original::destination(&client, local));
+        match address {
+            Ok(address) if !self.own_ports.contains(&address.port()) => Some(Taken {
+                client,
+                peer,
+                address,
+                slot: Arc::new(slot),
+            }),
+            Ok(_) | Err(_) => {
+                let detail = match direction {
+                    Direction::Outbound => "dialled the outbound port itself",
+                    Direction::Inbound => "dialled the inbound port itself",
+                };
+                self.refuse(Reason::NotCaptured, peer, None, detail);
+                None
+            }
+        }
+    }
+
     /// Refuses a connection: counts, logs and remembers why.
     pub fn refuse(&self, reason: Reason, peer: SocketAddr, destination: Option<SocketAddr>, detail: impl Into<String>) {
         self.refusals.note(reason, peer, destination, detail.into());

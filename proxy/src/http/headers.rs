@@ -120,6 +120,18 @@ pub fn to_origin_form<B>(request: &mut Request<B>) {
     }
 }
 
+/// Gives a request an id and says by which scheme it came, where no proxy before has.
+pub fn mark(headers: &mut HeaderMap) {
+    if !headers.contains_key(X_REQUEST_ID)
+        && let Some(id) = new_request_id()
+    {
+        headers.insert(X_REQUEST_ID, id);
+    }
+    if !headers.contains_key(X_FORWARDED_PROTO) {
+        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
+    }
+}
+
 /// A fresh random request id in the form of a version 4 UUID (RFC 9562, section 5.4).
 #[must_use]
 pub fn new_request_id() -> Option<HeaderValue> {

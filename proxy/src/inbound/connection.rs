@@ -4,10 +4,9 @@
 use super::{http, in_the_clear, tcp, tls};
 use crate::net::first_bytes::{self, Spoken};
 use crate::net::listen::{Accepted, Slot};
-use crate::net::original;
 use crate::net::stream::{Rewound, Stream};
 use crate::refusals::Reason;
-use crate::worker::Worker;
+use crate::worker::{Taken, Worker};
 use bytes::{Bytes, BytesMut};
 use mesh_core::peer_authentication::PortMode;
 use mesh_core::protocol::Declared;
@@ -41,18 +40,14 @@ pub struct Facts {
 /// Carries a connection to its end. What follows a decision is boxed, so that a connection holds the state of the path that it
 /// took and not of the largest there is.
 pub async fn carry(worker: Arc<Worker>, accepted: Accepted) {
-    let Accepted { socket, peer, slot, .. } = accepted;
-    let Ok(client) = TcpStream::from_std(socket) else {
+    let Some(Taken {
+        client,
+        peer,
+        address,
+        slot,
+    }) = worker.take(accepted)
+    else {
         return;
-    };
-    let slot = Arc::new(slot);
-    let _ = client.set_nodelay(true);
-    let address = client
-        .local_addr()
-        .and_then(|local| original::destination(&client, local));
-    let address = match address {
-        Ok(address) if !worker.own_ports.contains(&address.port()) => address,
-        Ok(_) | Err(_) => return worker.refuse(Reason::NotCaptured, peer, None, "dialled the inbound port itself"),
     };
     let Some(policy) = worker.mesh.inbound_policy() else {
         return worker.refuse(

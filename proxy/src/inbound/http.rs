@@ -78,14 +78,7 @@ async fn handle(context: Arc<Context>, mut request: Request<Incoming>) -> Respon
             map.remove(headers::X_FORWARDED_CLIENT_CERT);
         }
     }
-    if !map.contains_key(headers::X_REQUEST_ID)
-        && let Some(id) = headers::new_request_id()
-    {
-        map.insert(headers::X_REQUEST_ID, id);
-    }
-    if !map.contains_key(headers::X_FORWARDED_PROTO) {
-        map.insert(headers::X_FORWARDED_PROTO, HeaderValue::from_static("http"));
-    }
+    headers::mark(map);
     let response = to_application(&context, request).await;
     context.worker.metrics.request(Direction::Inbound, response.status());
     exchange::give(response, on_upgrade, async move {

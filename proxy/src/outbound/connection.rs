@@ -4,11 +4,9 @@ use super::{http, tcp};
 use crate::discovery::Answer;
 use crate::net::first_bytes::{self, Spoken};
 use crate::net::listen::{Accepted, Slot};
-use crate::net::original;
 use crate::net::relay;
 use crate::net::stream::{Rewound, Stream};
-use crate::refusals::Reason;
-use crate::worker::Worker;
+use crate::worker::{Taken, Worker};
 use bytes::{Bytes, BytesMut};
 use mesh_core::destination::Destination;
 use mesh_core::protocol::Declared;
@@ -47,18 +45,14 @@ pub struct Facts {
 /// Carries a captured connection to its end. What follows a decision is boxed, so that a connection holds the state of the path
 /// that it took and not of the largest there is.
 pub async fn carry(worker: Arc<Worker>, accepted: Accepted) {
-    let Accepted { socket, peer, slot, .. } = accepted;
-    let Ok(mut client) = TcpStream::from_std(socket) else {
+    let Some(Taken {
+        mut client,
+        peer,
+        address,
+        slot,
+    }) = worker.take(accepted)
+    else {
         return;
-    };
-    let slot = Arc::new(slot);
-    let _ = client.set_nodelay(true);
-    let address = client
-        .local_addr()
-        .and_then(|local| original::destination(&client, local));
-    let address = match address {
-        Ok(address) if !worker.own_ports.contains(&address.port()) => address,
-        Ok(_) | Err(_) => return worker.refuse(Reason::NotCaptured, peer, None, "dialled the outbound port itself"),
     };
 
     let dialled = match worker.mesh.address(address).await {

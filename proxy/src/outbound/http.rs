@@ -6,13 +6,12 @@ use super::connection::{Dialled, Facts};
 use super::endpoint;
 use crate::discovery::{Answer, Lookup};
 use crate::http::body::{RequestBody, ResponseBody};
-use crate::http::pool::{Connection, Lease};
+use crate::http::pool::Connection;
 use crate::http::{exchange, headers, serve};
 use crate::net::listen::Direction;
 use crate::net::stream::Stream;
 use crate::refusals::Reason;
 use crate::worker::Worker;
-use http::header::HeaderValue;
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use mesh_core::destination::{Destination, Endpoint, Resolution};
@@ -54,14 +53,7 @@ async fn handle(worker: Arc<Worker>, facts: Arc<Facts>, mut request: Request<Inc
     let route = route(&worker, &facts, &request).await;
     let (mut request, on_upgrade) = exchange::take(request);
     let map = request.headers_mut();
-    if !map.contains_key(headers::X_REQUEST_ID)
-        && let Some(id) = headers::new_request_id()
-    {
-        map.insert(headers::X_REQUEST_ID, id);
-    }
-    if !map.contains_key(headers::X_FORWARDED_PROTO) {
-        map.insert(headers::X_FORWARDED_PROTO, HeaderValue::from_static("http"));
-    }
+    headers::mark(map);
     // Who calls is for the other side's proxy to say.
     map.remove(headers::X_FORWARDED_CLIENT_CERT);
 
@@ -173,7 +165,7 @@ async fn to_destination(
                 }
             },
         };
-        match send(lease, connection, request).await {
+        match exchange::send(lease, connection, request).await {
             Ok(response) => return response,
             Err(failed) => {
                 fresh = true;
@@ -216,14 +208,6 @@ async fn opened(stream: Stream, peer: Option<SpiffeId>, generation: u64) -> Resu
     opened.map_err(|error| ConnectError::Tcp(std::io::Error::other(error)))
 }
 
-async fn send(
-    lease: Lease,
-    connection: Connection,
-    request: Request<RequestBody>,
-) -> Result<Response<ResponseBody>, exchange::Failed> {
-    exchange::send(lease, connection, request).await
-}
-
 /// To the address that the application dialled, in the clear, where the mesh knows nothing of it.
 async fn as_dialled(worker: &Worker, facts: &Facts, mut request: Request<RequestBody>) -> Response<ResponseBody> {
     let key = crate::http::pool::Key {
@@ -243,7 +227,7 @@ async fn as_dialled(worker: &Worker, facts: &Facts, mut request: Request<Request
                 }
             },
         };
-        match send(lease, connection, request).await {
+        match exchange::send(lease, connection, request).await {
             Ok(response) => return response,
             Err(exchange::Failed { again: Some(again), .. }) => {
                 fresh = true;
