@@ -63,7 +63,7 @@ fn what_is_injected() {
     rest["volumes"]
         .as_array_mut()
         .unwrap()
-        .retain(|volume| volume["name"] != "istio-certs");
+        .retain(|volume| volume["name"] != "istio-certs" && volume["name"] != "istio-data");
     if rest["volumes"] == json!([]) {
         rest.as_object_mut().unwrap().remove("volumes");
     }

@@ -236,7 +236,7 @@ fn remove(value: Option<&mut Value>, keys: &[&str]) {
 /// The pod without all that injection may add.
 fn without_sidecar(pod: Value, original: &Value) -> Value {
     let mut pod = without_handlers(pod);
-    let added = ["istio-init", "istio-proxy", "istio-certs"];
+    let added = ["istio-init", "istio-proxy", "istio-certs", "istio-data"];
     for list in ["initContainers", "containers", "volumes", "imagePullSecrets"] {
         let given = original["spec"].get(list);
         let Some(items) = pod["spec"].get_mut(list).and_then(Value::as_array_mut) else {

@@ -2,10 +2,12 @@
 
 use serde_json::{Value, json};
 
-use super::{CERTIFICATE_VOLUME, Config, INIT_CONTAINER, PROXY_CONTAINER, PROXY_ID, params::Params, pod};
+use super::{CERTIFICATE_VOLUME, Config, DATA_VOLUME, INIT_CONTAINER, PROXY_CONTAINER, PROXY_ID, params::Params, pod};
 
 /// Where the sidecar finds its certificate.
 const CERTIFICATE_FOLDER: &str = "/etc/certs";
+/// Where it keeps its last good configuration.
+const DATA_FOLDER: &str = "/var/lib/istio/data";
 
 /// Adds the containers in Istio's order.
 ///
@@ -83,7 +85,10 @@ fn proxy(params: &Params, config: &Config<'_>, probers: Option<&str>) -> Value {
             "runAsNonRoot": true,
             "runAsUser": PROXY_ID,
         },
-        "volumeMounts": [{"name": CERTIFICATE_VOLUME, "mountPath": CERTIFICATE_FOLDER, "readOnly": true}],
+        "volumeMounts": [
+            {"name": CERTIFICATE_VOLUME, "mountPath": CERTIFICATE_FOLDER, "readOnly": true},
+            {"name": DATA_VOLUME, "mountPath": DATA_FOLDER},
+        ],
     });
     if params.native {
         container["restartPolicy"] = json!("Always");
@@ -133,6 +138,7 @@ fn environment(params: &Params, config: &Config<'_>, probers: Option<&str>) -> V
             &params.termination_drain.to_string(),
         ),
         value("CERT_DIR", CERTIFICATE_FOLDER),
+        value("SNAPSHOT_DIR", DATA_FOLDER),
     ];
     if let Some(probers) = probers {
         environment.push(value("ISTIO_KUBE_APP_PROBERS", probers));

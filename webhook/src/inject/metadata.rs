@@ -3,7 +3,7 @@
 use mesh_api::{annotations, labels};
 use serde_json::{Value, json};
 
-use super::{CERTIFICATE_VOLUME, INIT_CONTAINER, PROXY_CONTAINER, params::Params, pod};
+use super::{CERTIFICATE_VOLUME, DATA_VOLUME, INIT_CONTAINER, PROXY_CONTAINER, params::Params, pod};
 use crate::config::Values;
 
 /// Whether a pod has its sidecar: it says so, and the container is there. The annotation alone may have been copied.
@@ -59,7 +59,7 @@ fn status(params: &Params, values: &Values, pull_secrets: &[String]) -> String {
         r#"{{"initContainers":{},"containers":{},"volumes":{},"imagePullSecrets":{},"revision":{}}}"#,
         list(init.into_iter().chain(native).collect()),
         list(classic.into_iter().collect()),
-        list(vec![CERTIFICATE_VOLUME]),
+        list(vec![CERTIFICATE_VOLUME, DATA_VOLUME]),
         list(pull_secrets.iter().map(String::as_str).collect()),
         json!(values.revision_name()),
     )

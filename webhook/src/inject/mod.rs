@@ -28,6 +28,8 @@ pub const PROXY_CONTAINER: &str = "istio-proxy";
 pub const INIT_CONTAINER: &str = "istio-init";
 /// The volume with the workload's certificate.
 pub const CERTIFICATE_VOLUME: &str = "istio-certs";
+/// The volume in which the sidecar keeps its last good configuration over a restart; Istio's name.
+pub const DATA_VOLUME: &str = "istio-data";
 /// Uid and gid of the sidecar, exempt from capture; Istio's.
 pub(crate) const PROXY_ID: u32 = 1337;
 /// The port on which the sidecar answers the application's probes.

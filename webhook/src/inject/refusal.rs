@@ -3,7 +3,7 @@
 use mesh_api::Invalid;
 use serde_json::Value;
 
-use super::{CERTIFICATE_VOLUME, INIT_CONTAINER, PROXY_CONTAINER, params::Params, pod, volumes};
+use super::{INIT_CONTAINER, PROXY_CONTAINER, params::Params, pod, volumes};
 
 /// The longest ServiceAccount name whose certificate's Secret can be named: a Secret's name has at most 253 characters,
 /// six of which are `istio.`.
@@ -47,9 +47,12 @@ pub enum Refusal {
         /// The container's name.
         name: &'static str,
     },
-    /// A volume of the pod has the name of the certificate's.
-    #[error("spec.volumes: a volume named {CERTIFICATE_VOLUME} is the mesh's own: rename it")]
-    VolumeName,
+    /// A volume of the pod has the name of one that injection adds.
+    #[error("spec.volumes: a volume named {name} is the mesh's own: rename it")]
+    VolumeName {
+        /// The volume's name.
+        name: String,
+    },
     /// The pod refers to a workload certificate's Secret by itself.
     #[error(
         "{at}: a pod of the mesh may not refer to the Secret {secret:?}: Secrets named istio.* hold workload certificates, \
@@ -81,7 +84,7 @@ impl Refusal {
             Self::ServiceAccountTooLong { .. } => "service_account_too_long",
             Self::ContainerName { .. } => "container_name",
             Self::ContainerMerge { .. } => "container_merge",
-            Self::VolumeName => "volume_name",
+            Self::VolumeName { .. } => "volume_name",
             Self::CertificateSecret { .. } => "certificate_secret",
             Self::NotAPod => "not_a_pod",
             Self::Patch(_) => "patch",
@@ -119,11 +122,12 @@ pub(super) fn check(pod: &Value, params: &Params) -> Result<(), Refusal> {
             });
         }
     }
-    let own = volumes::certificate(params);
+    let own = volumes::own(params);
     for (index, volume) in pod::spec_list(pod, "volumes").enumerate() {
-        if pod::name(volume) == CERTIFICATE_VOLUME {
-            if *volume != own {
-                return Err(Refusal::VolumeName);
+        let name = pod::name(volume);
+        if let Some(own) = own.iter().find(|own| pod::name(own) == name) {
+            if volume != own {
+                return Err(Refusal::VolumeName { name: name.to_owned() });
             }
             continue;
         }
