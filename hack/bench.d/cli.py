@@ -136,15 +136,11 @@ def _measure(plane, folder, binaries, oha, seconds):
             load.check_wire(plane.encrypted)
             if hasattr(plane, "check"):
                 plane.check(pods)
-            loads = [load.idle, load.paced, load.maximum, load.connections, load.transfer, load.held]
-            skipped = (load.idle, load.held) if plane.name == "direct" else (load.transfer,) if plane.http else ()
-            for each in loads:
-                if each in skipped:
-                    continue
+            for name in plane.loads:
                 try:
-                    metrics |= each()
+                    metrics |= getattr(load, name)()
                 except expected as error:
-                    failures.append(f"{each.__name__}: {error}")
+                    failures.append(f"{name}: {error}")
             load.check_sidecars()
             foreign = load.foreign
     except expected as error:

@@ -8,8 +8,9 @@ Envoy of a real mesh does more than this one.
 
 import json
 
-from names import (APP_HOST, APP_PORT, CLIENT, CLIENT_ID, INBOUND_PORT, IPERF_PORT, OUTBOUND_PORT, PROXY_UID, SERVER,
-                   SERVER_ID, SERVER_IP, TRUST_DOMAIN)
+from load import FULL_HANDSHAKE_LOADS, HTTP_LOADS, TCP_LOADS
+from names import (APP_HOST, APP_PORT, CLIENT, CLIENT_ID, GRPC_PORT, INBOUND_PORT, IPERF_PORT, OUTBOUND_PORT, PROXY_UID,
+                   SERVER, SERVER_ID, SERVER_IP, TRUST_DOMAIN)
 from redirect import capture_inbound, capture_outbound
 
 WORKERS = 2
@@ -18,12 +19,16 @@ UNLIMITED = 4294967295
 
 
 class Envoy:
-    """The data plane `envoy-http1` or `envoy-tcp`."""
+    """The data plane `envoy-http1` (whose gRPC port speaks HTTP/2 throughout) or `envoy-tcp`.
+
+    Without `resumption` every handshake is a full one, and handshakes are all that is measured.
+    """
 
     encrypted = True
 
-    def __init__(self, name, http):
-        self.name, self.http, self.needs = name, http, ("envoy",)
+    def __init__(self, name, http, resumption=True):
+        self.name, self.http, self.needs, self.resumption = name, http, ("envoy",), resumption
+        self.loads = HTTP_LOADS if http else TCP_LOADS if resumption else FULL_HANDSHAKE_LOADS
 
     def start(self, pods, side):
         """Starts the sidecar of one side behind its redirect rules."""
@@ -31,7 +36,7 @@ class Envoy:
         certificates = pods.certificates / side
         if side == "client":
             pods.redirect(namespace, capture_outbound(OUTBOUND_PORT))
-            resources = _outbound(self.http, certificates)
+            resources = _outbound(self.http, self.resumption, certificates)
         else:
             pods.redirect(namespace, capture_inbound(INBOUND_PORT))
             resources = _inbound(self.http, certificates)
@@ -45,25 +50,31 @@ class Envoy:
 LIMITS = {"overload.global_downstream_max_connections": "2147483647"}
 
 
-def _outbound(http, certificates):
+def _outbound(http, resumption, certificates):
+    inspectors = {"listener_filters": [_filter("listener", "tls_inspector", "TlsInspector"),
+                                       _filter("listener", "http_inspector", "HttpInspector")],
+                  "listener_filters_timeout": "0s", "continue_on_listener_filters_timeout": True}
     listeners = [
         {"name": "virtualOutbound", "address": _address("0.0.0.0", OUTBOUND_PORT), "use_original_dst": True,
          "traffic_direction": "OUTBOUND", "filter_chains": [{"filters": [_tcp_proxy("PassthroughCluster")]}]},
         {"name": f"0.0.0.0_{APP_PORT}", "address": _address("0.0.0.0", APP_PORT), "bind_to_port": False,
          "traffic_direction": "OUTBOUND",
          "filter_chains": [{"filters": [_connection_manager("outbound", "app", False) if http else _tcp_proxy("app")]}],
-         **({"listener_filters": [_filter("listener", "tls_inspector", "TlsInspector"),
-                                  _filter("listener", "http_inspector", "HttpInspector")],
-             "listener_filters_timeout": "0s", "continue_on_listener_filters_timeout": True} if http else {})},
+         **(inspectors if http else {})},
+        {"name": f"0.0.0.0_{GRPC_PORT}", "address": _address("0.0.0.0", GRPC_PORT), "bind_to_port": False,
+         "traffic_direction": "OUTBOUND", **inspectors,
+         "filter_chains": [{"filters": [_connection_manager("outbound", "grpc", False)]}]},
         {"name": f"0.0.0.0_{IPERF_PORT}", "address": _address("0.0.0.0", IPERF_PORT), "bind_to_port": False,
          "traffic_direction": "OUTBOUND", "filter_chains": [{"filters": [_tcp_proxy("iperf3")]}]},
     ]
-    tls = {"sni": f"outbound_.{APP_PORT}_._.{APP_HOST}"}
+    tls = {"sni": f"outbound_.{APP_PORT}_._.{APP_HOST}", **({} if resumption else {"max_session_keys": 0})}
     peer = {"exact": SERVER_ID}
     http_alpn, tcp_alpn = ["istio-http/1.1", "istio", "http/1.1"], ["istio-peer-exchange", "istio"]
+    grpc_tls = _tls("Upstream", certificates, ["istio-h2", "istio", "h2"], peer, **tls)
     clusters = [
         _cluster("app", SERVER_IP, APP_PORT, http,
                  _tls("Upstream", certificates, http_alpn if http else tcp_alpn, peer, **tls)),
+        _cluster("grpc", SERVER_IP, GRPC_PORT, "http2", grpc_tls),
         _cluster("iperf3", SERVER_IP, IPERF_PORT, False, _tls("Upstream", certificates, tcp_alpn, peer, **tls)),
         {"name": "PassthroughCluster", "type": "ORIGINAL_DST", "lb_policy": "CLUSTER_PROVIDED",
          "connect_timeout": "10s"},
@@ -88,8 +99,10 @@ def _inbound(http, certificates):
                 "listener_filters": [_filter("listener", "original_dst", "OriginalDst"),
                                      _filter("listener", "tls_inspector", "TlsInspector")],
                 "filter_chains": [chain("app", APP_PORT, app),
+                                  chain("grpc", GRPC_PORT, [_connection_manager("inbound", "grpc", True)]),
                                   chain("iperf3", IPERF_PORT, [network_rbac, _tcp_proxy("iperf3")])]}
     return {"listeners": [listener], "clusters": [_cluster("app", "127.0.0.1", APP_PORT, http),
+                                                  _cluster("grpc", "127.0.0.1", GRPC_PORT, "http2"),
                                                   _cluster("iperf3", "127.0.0.1", IPERF_PORT, False)]}
 
 
@@ -117,8 +130,9 @@ def _connection_manager(name, cluster, inbound):
     routes = [{"match": {"prefix": "/"}, "route": action}]
     service = APP_HOST.split(".")
     names = [".".join(service[:parts]) for parts in (1, 2, 3, 5)]
+    ports = ("", f":{APP_PORT}", f":{GRPC_PORT}")
     hosts = [] if inbound else [{"name": APP_HOST, "routes": routes,
-                                 "domains": [name + port for name in names for port in ("", f":{APP_PORT}")]}]
+                                 "domains": [name + port for name in names for port in ports]}]
     return _filter(
         "network", "http_connection_manager", "HttpConnectionManager", stat_prefix=name, http_filters=filters,
         use_remote_address=not inbound, normalize_path=True, path_with_escaped_slashes_action="KEEP_UNCHANGED",
@@ -143,7 +157,7 @@ def _cluster(name, address, port, http, transport_socket=None):
     if http:
         cluster["typed_extension_protocol_options"] = {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
             "@type": f"{API}upstreams.http.v3.HttpProtocolOptions",
-            "explicit_http_config": {"http_protocol_options": {}}}}
+            "explicit_http_config": {"http2_protocol_options" if http == "http2" else "http_protocol_options": {}}}}
     if transport_socket:
         cluster["transport_socket"] = transport_socket
     return cluster

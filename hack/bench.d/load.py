@@ -12,11 +12,16 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from names import APP_HOST, APP_PORT, CLIENT, HOST_HEADER, IPERF_PORT, NODE, SERVER_IP, URL
+from names import (APP_HOST, APP_PORT, CLIENT, GRPC_AUTHORITY, GRPC_URL, HOST_HEADER, IPERF_PORT, NODE, SERVER_IP, URL)
 from pods import MARKER, Pods, within
 from usage import Meter, resident_mib
 
 HERE = Path(__file__).resolve().parent
+HTTP_LOADS = ("idle", "paced", "maximum", "connections", "held", "unary")
+TCP_LOADS = ("idle", "paced", "maximum", "connections", "transfer", "held")
+FULL_HANDSHAKE_LOADS = ("handshakes",)
+"""What is measured of a data plane: names of methods of `Load`, in order."""
+
 HELD = 1000
 RATE = 1000
 SIDES = ("client-proxy", "server-proxy")
@@ -35,14 +40,15 @@ class Durations:
     maximum: int = 6
     connections: int = 5
     transfer: int = 4
+    unary: int = 5
 
     def total(self):
         """About how long one data plane takes in one round, in seconds."""
-        return 2 + 2 * self.settle + self.paced + self.maximum + self.connections + self.transfer
+        return 2 + 2 * self.settle + self.paced + self.maximum + self.connections + self.transfer + self.unary
 
 
 FULL = Durations()
-QUICK = Durations(settle=0.5, paced=2, maximum=1, connections=1, transfer=1)
+QUICK = Durations(settle=0.5, paced=2, maximum=1, connections=1, transfer=1, unary=1)
 
 
 class Load:
@@ -117,6 +123,23 @@ class Load:
             rate, answers = self._wrk(self._seconds.connections, 8, "-H", "Connection: close")
         return {"new_connections": rate, "cpu_connection": meter.sidecars / answers * 10_000}
 
+    def handshakes(self):
+        """As `connections`, where each connection costs a full handshake."""
+        found = self.connections()
+        return {"handshakes": found["new_connections"], "cpu_handshake": found["cpu_connection"]}
+
+    def unary(self):
+        """gRPC messages of 1 KiB a second, each answered by one, on 8 connections with 8 calls under way on each."""
+        with self._meter() as meter:
+            text = self._run(self._seconds.unary, "h2load", "-t1", "-c8", "-m8", "-D", self._seconds.unary, "-d",
+                             self._pods.grpc_message, "-H", GRPC_AUTHORITY, "-H", "te: trailers",
+                             "-H", "content-type: application/grpc", GRPC_URL)
+        counts = re.search(r"(\d+) succeeded, (\d+) failed, (\d+) errored, (\d+) timeout", text)
+        answers, *bad = (int(count) for count in counts.groups()) if counts else (0, 0)
+        if any(bad) or answers == 0:
+            raise LoadFailed(f"h2load: {counts[0] if counts else text[-300:]}")
+        return {"unary": float(re.search(r"([\d.]+) req/s", text)[1]), "cpu_unary": meter.sidecars / answers * 10_000}
+
     def transfer(self):
         """Gigabits a second over one TCP connection."""
         with self._meter():
@@ -160,7 +183,7 @@ class Load:
         return max(resident_mib(self._pods.pids(side)) for side in SIDES)
 
     def _meter(self):
-        return _Recorded(self, self._pods.pids(*SIDES), self._pods.pids("application", "iperf3"))
+        return _Recorded(self, self._pods.pids(*SIDES), self._pods.pids("application", "grpc", "iperf3"))
 
 
 class _Recorded(Meter):

@@ -7,8 +7,9 @@ that over the same authenticated stream as in a cluster.
 import re
 import sys
 
-from names import (APP_HOST, APP_PORT, CLIENT, CLIENT_IP, DISCOVERY_ID, DISCOVERY_PORT, IPERF_PORT, NODE, NODE_IP,
-                   PROXY_UID, SERVER, SERVER_IP, TRUST_DOMAIN)
+from load import FULL_HANDSHAKE_LOADS, HTTP_LOADS, TCP_LOADS
+from names import (APP_HOST, APP_PORT, CLIENT, CLIENT_IP, DISCOVERY_ID, DISCOVERY_PORT, GRPC_PORT, IPERF_PORT, NODE,
+                   NODE_IP, PROXY_UID, SERVER, SERVER_IP, TRUST_DOMAIN)
 from pods import NotReady, run, within
 
 WORKERS = 2
@@ -17,12 +18,16 @@ FETCH = "import sys, urllib.request as u; print(u.urlopen(sys.argv[1], timeout=5
 
 
 class Pinnace:
-    """The data plane `pinnace-http1` or `pinnace-tcp`; they differ in what the Service's port declares."""
+    """The data plane `pinnace-http1` or `pinnace-tcp`; they differ in what the Service's port declares.
+
+    Without `resumption` every handshake is a full one, and handshakes are all that is measured.
+    """
 
     encrypted, needs = True, ("pinnace",)
 
-    def __init__(self, name, http):
-        self.name, self.http = name, http
+    def __init__(self, name, http, resumption=True):
+        self.name, self.http, self.resumption = name, http, resumption
+        self.loads = HTTP_LOADS if http else TCP_LOADS if resumption else FULL_HANDSHAKE_LOADS
 
     def start(self, pods, side):
         """Captures the pod as its init container would, then starts its sidecar."""
@@ -34,6 +39,7 @@ class Pinnace:
             "POD_NAME": f"{side}-1", "POD_NAMESPACE": "default", "SERVICE_ACCOUNT": side, "INSTANCE_IPS": address,
             "DISCOVERY_ADDRESS": f"{NODE_IP}:{DISCOVERY_PORT}", "DISCOVERY_SPIFFE_ID": DISCOVERY_ID,
             "CERT_DIR": str(pods.certificates / side), "PROXY_CONCURRENCY": str(WORKERS), "PROXY_LOG_LEVEL": "warn",
+            "TLS_RESUMPTION": "on" if self.resumption else "off",
         })
 
     def check(self, pods):
@@ -77,6 +83,7 @@ services:
   addresses: [10.96.0.10]
   ports:
   - {{port: {APP_PORT}, name: {protocol}}}
+  - {{port: {GRPC_PORT}, name: grpc}}
   - {{port: {IPERF_PORT}, name: tcp-iperf3}}
   endpoints: [{SERVER_IP}]
 ---

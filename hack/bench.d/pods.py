@@ -13,7 +13,8 @@ import time
 from pathlib import Path
 
 import identities
-from names import (APP_PORT, APP_UID, CLIENT, CLIENT_IP, IPERF_PORT, NODE, NODE_IP, PROXY_UID, SERVER, SERVER_IP)
+from names import (APP_PORT, APP_UID, CLIENT, CLIENT_IP, GRPC_PORT, IPERF_PORT, NODE, NODE_IP, PROXY_UID, SERVER,
+                   SERVER_IP)
 
 MARKER = "pinnace-bench-plaintext-marker"
 """Opens the application's answer, so that a capture shows whether the answer crossed the bridge in the clear."""
@@ -58,6 +59,7 @@ class Pods:
     def __init__(self, folder: Path, binaries: dict[str, Path]):
         self.folder, self.binaries = folder, binaries
         self.certificates = folder / "certificates"
+        self.grpc_message = folder / "application/grpc/bench.Echo/Unary"
         self.processes: dict[str, subprocess.Popen] = {}
 
     def __enter__(self):
@@ -95,11 +97,17 @@ class Pods:
             (root / "html").mkdir(parents=True)
             (root / "html/index.html").write_text(MARKER.ljust(1024, "."))
             (root / "nginx.conf").write_text(APPLICATION.format(root=root, port=APP_PORT))
+            # One message of 1 KiB: no compression, its length, its bytes. The server answers every call with the same.
+            self.grpc_message.parent.mkdir(parents=True)
+            self.grpc_message.write_bytes(b"\0" + (1024).to_bytes(4, "big") + MARKER.ljust(1024, ".").encode())
             for path in (root, *root.rglob("*")):
                 os.chown(path, APP_UID, APP_UID)
         self.spawn("application", SERVER, APP_UID, "nginx", "-p", root, "-c", root / "nginx.conf")
+        self.spawn("grpc", SERVER, APP_UID, "nghttpd", "--no-tls", "--htdocs", root / "grpc",
+                   "--trailer", "grpc-status: 0", "-a", "0.0.0.0", GRPC_PORT)
         self.spawn("iperf3", SERVER, APP_UID, "iperf3", "-s", "-p", IPERF_PORT)
         self.wait_for_port("application", SERVER, APP_PORT)
+        self.wait_for_port("grpc", SERVER, GRPC_PORT)
         self.wait_for_port("iperf3", SERVER, IPERF_PORT)
 
     def spawn(self, name, namespace, uid, *command, env=None):

@@ -53,11 +53,15 @@ def _mode(mode, memory_prefix):
 
 
 RATIOS = (*_mode("http1", ""), *_mode("tcp", "tcp_"),
-          Ratio("tcp_gbps", "gbps", "tcp", "Gb/s over one connection", more_is_better=True))
+          Ratio("tcp_handshakes", "handshakes", "tcp-full", "full handshakes/s", more_is_better=True),
+          Ratio("tcp_gbps", "gbps", "tcp", "Gb/s over one connection", more_is_better=True),
+          Ratio("grpc_unary", "unary", "http1", "gRPC unary messages/s", more_is_better=True),
+          Ratio("grpc_cpu", "cpu_unary", "http1", "CPU per gRPC message at maximum"))
 
 COLUMNS = (("p50", "p50 µs", 0), ("p99", "p99 µs", 0), ("cpu_1k", "CPU s per 10,000 at 1,000/s", 2),
            ("max_rps", "max requests/s", 0), ("cpu_max", "CPU s per 10,000 at max", 2),
-           ("new_connections", "new connections/s", 0), ("gbps", "Gb/s", 2), ("memory_idle", "idle MiB", 1),
+           ("new_connections", "new connections/s", 0), ("handshakes", "full handshakes/s", 0),
+           ("gbps", "Gb/s", 2), ("unary", "gRPC messages/s", 0), ("memory_idle", "idle MiB", 1),
            ("memory_1000_connections", "MiB with 1,000 connections", 1))
 
 

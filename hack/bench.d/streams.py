@@ -4,6 +4,7 @@ They do not read the original destination, so each port has one of the sidecar's
 chain instead of a SPIFFE ID.
 """
 
+from load import TCP_LOADS
 from names import APP_PORT, CLIENT, INBOUND_PORT, IPERF_PORT, OUTBOUND_PORT, PROXY_UID, SERVER, SERVER_IP
 from redirect import map_inbound, map_outbound
 
@@ -13,7 +14,7 @@ WORKERS = 2
 
 
 class _Stream:
-    encrypted, http, needs = True, False, ()
+    encrypted, http, needs, loads = True, False, (), TCP_LOADS
 
     def start(self, pods, side):
         """Starts the proxy of one side behind its redirect rules."""

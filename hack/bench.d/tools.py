@@ -18,7 +18,8 @@ ENVOY = "1.40.0"
 OHA = "1.16.0"
 
 COMMANDS = {"ip": "iproute2", "ss": "iproute2", "nft": "nftables", "sysctl": "procps", "setpriv": "util-linux",
-            "openssl": "openssl", "wrk": "wrk", "iperf3": "iperf3", "nginx": "nginx-core"}
+            "openssl": "openssl", "wrk": "wrk", "iperf3": "iperf3", "nginx": "nginx-core",
+            "h2load": "nghttp2-client", "nghttpd": "nghttp2-server"}
 OPTIONAL = {"haproxy": {"haproxy": "haproxy"},
             "nginx": {"/usr/lib/nginx/modules/ngx_stream_module.so": "libnginx-mod-stream"}}
 POLICY = Path("/usr/sbin/policy-rc.d")

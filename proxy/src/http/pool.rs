@@ -2,6 +2,10 @@
 //!
 //! A [`Lease`] is one request's use of an endpoint: it counts as under way from its making to its end, which is what
 //! balancing measures, and carries the connection, which goes back to the pool only when request and response have ended.
+//!
+//! A burst of requests that finds no connection does not open one for each: a full handshake costs about what four requests
+//! do, on both sides, so that the burst would wait longest of all. A few are opened; who finds those under way waits a
+//! moment for one to come back.
 
 use super::body::RequestBody;
 use hyper::client::conn::http1::SendRequest;
@@ -10,6 +14,14 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+use tokio::sync::Notify;
+
+/// The most connections under mutual TLS that a worker opens to one endpoint at a time, unless [`PATIENCE`] ends.
+const MOST_OPENING: usize = 2;
+
+/// How long a request waits for another's connection before it opens its own: a few times what a request or handshake takes
+/// inside a cluster, and little beside one that goes farther.
+pub const PATIENCE: Duration = Duration::from_millis(5);
 
 /// How long a connection may wait for its next request.
 const IDLE: Duration = Duration::from_secs(60);
@@ -43,6 +55,21 @@ pub struct Connection {
 struct Entry {
     idle: Vec<Connection>,
     under_way: usize,
+    opening: usize,
+    /// Told when a connection has come back and when one fewer is being opened.
+    free: Arc<Notify>,
+}
+
+impl Entry {
+    fn take(&mut self, fits: impl Fn(&Connection) -> bool) -> Option<Connection> {
+        while let Some(candidate) = self.idle.pop() {
+            // One that is not ready although its response has ended is still sending its request: nothing to wait for.
+            if candidate.sender.is_ready() && fits(&candidate) {
+                return Some(candidate);
+            }
+        }
+        None
+    }
 }
 
 /// A worker's connections.
@@ -66,19 +93,34 @@ impl Pool {
         let mut entries = self.lock();
         let entry = entries.entry(key).or_default();
         entry.under_way += 1;
-        let mut connection = None;
-        while let Some(candidate) = entry.idle.pop() {
-            // One that is not ready although its response has ended is still sending its request: nothing to wait for.
-            if candidate.sender.is_ready() && fits(&candidate) {
-                connection = Some(candidate);
-                break;
-            }
-        }
         Lease {
             pool: self.clone(),
             key,
-            connection,
+            connection: entry.take(fits),
+            opening: false,
         }
+    }
+
+    /// As [`Pool::lease`], but where others are opening connections to the endpoint already, waits a moment for one that
+    /// `fits` to come back. Without a connection in it, the lease's holder is to open one. `patience` is [`PATIENCE`].
+    pub async fn lease_patiently(&self, key: Key, patience: Duration, fits: impl Fn(&Connection) -> bool) -> Lease {
+        let mut lease = self.lease(key, &fits);
+        if lease.connection.is_some() || lease.may_open() {
+            return lease;
+        }
+        let free = self.lock().entry(key).or_default().free.clone();
+        let waited = async {
+            loop {
+                free.notified().await;
+                lease.connection = self.lock().get_mut(&key).and_then(|entry| entry.take(&fits));
+                if lease.connection.is_some() || lease.may_open() {
+                    return;
+                }
+            }
+        };
+        // Whose patience ends opens a connection of its own.
+        let _ = tokio::time::timeout(patience, waited).await;
+        lease
     }
 
     /// Closes what has waited too long. To be called every now and then.
@@ -100,9 +142,31 @@ pub struct Lease {
     key: Key,
     /// The connection in use, if there is one yet.
     pub connection: Option<Connection>,
+    /// Whether its holder counts among those that are opening a connection.
+    opening: bool,
 }
 
 impl Lease {
+    fn may_open(&mut self) -> bool {
+        if let Some(entry) = self.pool.lock().get_mut(&self.key)
+            && entry.opening < MOST_OPENING
+        {
+            entry.opening += 1;
+            self.opening = true;
+        }
+        self.opening
+    }
+
+    /// The connection that was to be opened is open, or will not be.
+    pub fn opened(&mut self) {
+        if std::mem::take(&mut self.opening)
+            && let Some(entry) = self.pool.lock().get_mut(&self.key)
+        {
+            entry.opening = entry.opening.saturating_sub(1);
+            entry.free.notify_one();
+        }
+    }
+
     /// The use has ended in order: the connection may serve the next.
     pub fn finish(mut self) {
         if let Some(mut connection) = self.connection.take() {
@@ -112,6 +176,7 @@ impl Lease {
                 && !connection.sender.is_closed()
             {
                 entry.idle.push(connection);
+                entry.free.notify_one();
             }
         }
     }
@@ -119,8 +184,60 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
+        self.opened();
         if let Some(entry) = self.pool.lock().get_mut(&self.key) {
             entry.under_way = entry.under_way.saturating_sub(1);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::exchange;
+    use crate::net::stream::Stream;
+    use tokio::net::{TcpListener, TcpStream};
+
+    const KEY: Key = Key {
+        address: SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 80),
+        mutual_tls: true,
+    };
+
+    /// A connection that is ready for a request, to a server that says nothing.
+    async fn connection() -> (Connection, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let server = listener.accept().await.unwrap().0;
+        let mut connection = exchange::open(Stream::Plain(client), None, 0).await.unwrap();
+        connection.sender.ready().await.unwrap();
+        (connection, server)
+    }
+
+    #[tokio::test]
+    async fn a_burst_opens_a_few_connections_and_waits_for_one_to_come_back() {
+        let pool = Pool::default();
+        let mut first = pool.lease_patiently(KEY, PATIENCE, |_| true).await;
+        let second = pool.lease_patiently(KEY, PATIENCE, |_| true).await;
+        assert!(first.opening && second.opening, "these are to open theirs");
+        let (opened, _server) = connection().await;
+        let (third, ()) = tokio::join!(pool.lease_patiently(KEY, Duration::MAX, |_| true), async {
+            first.connection = Some(opened);
+            first.finish();
+        });
+        assert!(third.connection.is_some() && !third.opening);
+        assert_eq!(pool.under_way(&KEY), 2);
+    }
+
+    #[tokio::test]
+    async fn what_failed_to_open_makes_room_and_patience_ends() {
+        let pool = Pool::default();
+        let first = pool.lease_patiently(KEY, PATIENCE, |_| true).await;
+        let _second = pool.lease_patiently(KEY, PATIENCE, |_| true).await;
+        let third = pool.lease_patiently(KEY, Duration::ZERO, |_| true).await;
+        assert!(third.connection.is_none() && !third.opening);
+        let (fourth, ()) = tokio::join!(pool.lease_patiently(KEY, Duration::MAX, |_| true), async {
+            drop(first);
+        });
+        assert!(fourth.opening);
     }
 }

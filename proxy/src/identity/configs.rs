@@ -9,6 +9,7 @@ use mesh_wire::tls::verify::{PeerVerifier, TrustDomains};
 use rustls::client::Resumption;
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::Ticketer;
+use rustls::server::NoServerSessionStorage;
 use rustls::sign::SingleCertAndKey;
 use rustls::{ClientConfig, ServerConfig};
 use rustls_pki_types::CertificateDer;
@@ -79,13 +80,14 @@ pub enum TlsError {
 
 impl Tls {
     /// Makes the configurations. Without a trust bundle from the stream, the Secret's roots and the leaf's own trust domain
-    /// are the trust.
+    /// are the trust. Without `resumption` every handshake is a full one.
     ///
     /// # Errors
     /// [`TlsError`]; the caller keeps what it has.
     pub fn new(
         material: Arc<Material>,
         trust: Option<Trust>,
+        resumption: bool,
         provider: &Arc<CryptoProvider>,
     ) -> Result<Self, TlsError> {
         static GENERATIONS: AtomicU64 = AtomicU64::new(1);
@@ -105,8 +107,14 @@ impl Tls {
                 .with_client_cert_verifier(verifier.clone())
                 .with_cert_resolver(resolver.clone());
             config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
-            config.ticketer = Ticketer::new()?;
-            config.send_tls13_tickets = 1;
+            if resumption {
+                config.ticketer = Ticketer::new()?;
+                // A ticket is good for one connection (RFC 8446, section C.4): with two, a pool that grows resumes.
+                config.send_tls13_tickets = 2;
+            } else {
+                config.session_storage = Arc::new(NoServerSessionStorage {});
+                config.send_tls13_tickets = 0;
+            }
             Ok(Arc::new(config))
         };
         let client = |alpn: &[&[u8]]| -> Result<Arc<ClientConfig>, rustls::Error> {
@@ -116,7 +124,10 @@ impl Tls {
                 .with_custom_certificate_verifier(verifier.clone())
                 .with_client_cert_resolver(resolver.clone());
             config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
-            config.resumption = Resumption::in_memory_sessions(CLIENT_SESSIONS);
+            config.resumption = match resumption {
+                true => Resumption::in_memory_sessions(CLIENT_SESSIONS),
+                false => Resumption::disabled(),
+            };
             Ok(Arc::new(config))
         };
         Ok(Self {

@@ -37,13 +37,15 @@ pub struct Counters {
     pub expiry: prometheus::Gauge,
 }
 
-/// Whose certificate it must be.
+/// Whose certificate it must be, and how it is used.
 #[derive(Debug, Clone)]
 pub struct Holder {
     /// The pod's namespace.
     pub namespace: String,
     /// The pod's service account.
     pub service_account: String,
+    /// Whether sessions may be resumed.
+    pub resumption: bool,
 }
 
 #[derive(PartialEq, Eq)]
@@ -112,7 +114,7 @@ pub async fn run(
         }
         if changed && let Some(material) = &material {
             let bundle = trust.borrow_and_update().as_deref().map(trust_of);
-            match Tls::new(material.clone(), bundle, &provider) {
+            match Tls::new(material.clone(), bundle, holder.resumption, &provider) {
                 Ok(tls) => {
                     counters.loaded.inc();
                     let expiry = tls.not_after.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
@@ -153,6 +155,7 @@ fn load(files: &Files, holder: &Holder, provider: &Arc<CryptoProvider>) -> Resul
         let Holder {
             namespace,
             service_account,
+            ..
         } = holder;
         return Err(format!(
             "tls.crt belongs to {whose}, expected that of ns/{namespace}/sa/{service_account}"

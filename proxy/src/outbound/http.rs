@@ -6,7 +6,7 @@ use super::connection::{Dialled, Facts};
 use super::endpoint;
 use crate::discovery::{Answer, Lookup};
 use crate::http::body::{RequestBody, ResponseBody};
-use crate::http::pool::Connection;
+use crate::http::pool::{Connection, PATIENCE};
 use crate::http::{exchange, headers, serve};
 use crate::net::listen::Direction;
 use crate::net::stream::Stream;
@@ -150,12 +150,15 @@ async fn to_destination(
             break;
         };
         // After a pooled connection failed, the next try does not trust another one that may have closed with it.
-        let mut lease = worker
-            .upstreams
-            .lease(endpoint::key(chosen), |waiting| !fresh && fits(waiting));
+        let key = endpoint::key(chosen);
+        let fits = |waiting: &Connection| !fresh && fits(waiting);
+        let mut lease = match chosen.mutual_tls {
+            true => worker.upstreams.lease_patiently(key, PATIENCE, fits).await,
+            false => worker.upstreams.lease(key, fits),
+        };
         let connection = match lease.connection.take() {
             Some(connection) => connection,
-            None => match open(worker, destination, chosen).await {
+            None => match open(worker, destination, chosen).await.inspect(|_| lease.opened()) {
                 Ok(connection) => connection,
                 Err(error) => {
                     let detail = format!("{}: {}: {error}", destination.cluster_name(), chosen.address);

@@ -46,6 +46,9 @@ pub struct Flags {
     /// Connections open at once; more are refused.
     #[arg(long, env = "PROXY_MAX_CONNECTIONS", default_value = "20000")]
     proxy_max_connections: String,
+    /// Whether handshakes with a peer that is known already may resume its session: on, or off to verify every chain anew.
+    #[arg(long, env = "TLS_RESUMPTION", default_value = "on")]
+    tls_resumption: String,
     /// How long open connections may go on once the pod ends, in seconds.
     #[arg(long, env = "TERMINATION_DRAIN_DURATION_SECONDS", default_value = "5")]
     termination_drain_duration_seconds: String,
@@ -75,6 +78,8 @@ pub struct Config {
     pub concurrency: usize,
     /// Connections open at once.
     pub max_connections: usize,
+    /// Whether TLS sessions may be resumed.
+    pub tls_resumption: bool,
     /// How long open connections may go on once the pod ends.
     pub drain: Duration,
     /// Probes and hooks.
@@ -147,6 +152,9 @@ impl Config {
         if address.is_none_or(|(host, port)| host.is_empty() || port.parse::<u16>().is_err()) {
             value("DISCOVERY_ADDRESS", &flags.discovery_address, "HOST:PORT");
         }
+        if !matches!(flags.tls_resumption.as_str(), "on" | "off") {
+            value("TLS_RESUMPTION", &flags.tls_resumption, "on or off");
+        }
         let mut number = |name, text: &str, least: u64, most: u64, expected| match text.parse::<u64>() {
             Ok(number) if (least..=most).contains(&number) => number,
             _ => {
@@ -187,6 +195,7 @@ impl Config {
                 cert_dir: flags.cert_dir.clone(),
                 concurrency: threads(concurrency),
                 max_connections: usize::try_from(max_connections).unwrap_or(usize::MAX),
+                tls_resumption: flags.tls_resumption == "on",
                 drain: Duration::from_secs(drain),
                 probes,
             }),
@@ -240,6 +249,7 @@ mod tests {
             "--instance-ips=10.0.0.1,x",
             "--discovery-address=nowhere",
             "--discovery-spiffe-id=x",
+            "--tls-resumption=perhaps",
             "--proxy-concurrency=many",
             "--istio-kube-app-probers=[",
         ])
@@ -250,6 +260,7 @@ mod tests {
             "INSTANCE_IPS \"x\"",
             "DISCOVERY_SPIFFE_ID \"x\"",
             "DISCOVERY_ADDRESS \"nowhere\"",
+            "TLS_RESUMPTION \"perhaps\": expected on or off",
             "PROXY_CONCURRENCY \"many\"",
             "ISTIO_KUBE_APP_PROBERS",
         ]
@@ -262,6 +273,6 @@ mod tests {
                 errors[at]
             );
         }
-        assert_eq!(errors.len(), 7);
+        assert_eq!(errors.len(), 8);
     }
 }

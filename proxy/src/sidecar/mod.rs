@@ -109,6 +109,7 @@ pub async fn run(config: Config, log: LogControl) -> anyhow::Result<()> {
     let holder = identity::watch::Holder {
         namespace: config.namespace.clone(),
         service_account: config.service_account,
+        resumption: config.tls_resumption,
     };
     let counters = identity::watch::Counters {
         loaded: metrics.certificates_loaded.clone(),
