@@ -9,6 +9,11 @@ use proxy::{capture, sidecar, wait};
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
+/// jemalloc's options, which it looks for under this name. Two arenas, since two workers are the default; a burst's memory
+/// goes back within a second, and no thread keeps more than 8 KiB buffers for itself.
+#[unsafe(export_name = "_rjem_malloc_conf")]
+pub static ALLOCATOR_OPTIONS: &[u8; 64] = b"narenas:2,dirty_decay_ms:1000,muzzy_decay_ms:0,lg_tcache_max:13\0";
+
 #[derive(Parser)]
 #[command(name = "proxy", version, about = "The sidecar of a service mesh")]
 struct CommandLine {

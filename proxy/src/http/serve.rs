@@ -31,7 +31,8 @@ where
     let begun = Notify::new();
     let service = service_fn(|request| {
         begun.notify_one();
-        let response = handle(request);
+        // Boxed, since hyper keeps room for it for as long as the connection lives, and most connections wait.
+        let response = Box::pin(handle(request));
         async move { Ok::<_, Infallible>(response.await) }
     });
     let connection = http1::Builder::new()
