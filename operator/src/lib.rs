@@ -3,6 +3,7 @@
 
 pub mod ca;
 pub mod certificates;
+pub mod debug;
 pub mod discovery;
 pub mod feeds;
 pub mod health;

@@ -15,8 +15,10 @@ use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
 use crate::ca::{Authority, store};
+use crate::debug::{self, Debug};
 use crate::discovery;
 use crate::discovery::credentials::{self, Current, Holder};
+use crate::discovery::streams::Streams;
 use crate::feeds::{self, Policies, Progress};
 use crate::health::{self, Health};
 use crate::index::{Index, MeshFacts};
@@ -44,6 +46,10 @@ pub async fn run(settings: Settings, provider: Arc<CryptoProvider>, stop: watch:
         .await
         .with_context(|| format!("cannot listen on --metrics-addr {}", settings.metrics_addr))?;
 
+    let debug_listener = TcpListener::bind(settings.debug_addr)
+        .await
+        .with_context(|| format!("cannot listen on --debug-addr {}", settings.debug_addr))?;
+
     let (authority_in, authority) = watch::channel::<Option<Arc<Authority>>>(None);
     let (config_in, config) = watch::channel::<Option<Arc<MeshConfig>>>(None);
     let nothing = mesh_config::facts(
@@ -59,6 +65,7 @@ pub async fn run(settings: Settings, provider: Arc<CryptoProvider>, stop: watch:
     let leadership = Leadership::default();
     let current = Current::default();
     let listening = Arc::new(AtomicBool::new(false));
+    let streams = Streams::default();
 
     let health = Health {
         metrics: metrics.clone(),
@@ -67,6 +74,13 @@ pub async fn run(settings: Settings, provider: Arc<CryptoProvider>, stop: watch:
         listening: listening.clone(),
     };
     let health = tokio::spawn(health::serve(metrics_listener, health, stopped(stop.clone())));
+
+    let debug = Debug {
+        replica: settings.pod_name.clone(),
+        leadership: leadership.clone(),
+        streams: streams.clone(),
+    };
+    let debug = tokio::spawn(debug::serve(debug_listener, debug, stopped(stop.clone())));
 
     let secrets = Api::namespaced(client.clone(), &settings.namespace);
     let config_maps = Api::namespaced(client.clone(), &settings.namespace);
@@ -143,6 +157,7 @@ pub async fn run(settings: Settings, provider: Arc<CryptoProvider>, stop: watch:
         current,
         index,
         metrics,
+        streams,
         listening,
         stop.clone(),
     ));
@@ -150,8 +165,8 @@ pub async fn run(settings: Settings, provider: Arc<CryptoProvider>, stop: watch:
     stopped(stop).await;
     info!("stops");
     let ending = async {
-        let (lease, discovery, health) = tokio::join!(lease, discovery, health);
-        if lease.is_err() || discovery.is_err() || health.is_err() {
+        let (lease, discovery, health, debug) = tokio::join!(lease, discovery, health, debug);
+        if lease.is_err() || discovery.is_err() || health.is_err() || debug.is_err() {
             warn!("a part did not end in order");
         }
     };

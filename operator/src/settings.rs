@@ -47,6 +47,9 @@ pub struct Settings {
     /// Where /metrics, /healthz and /readyz are served, over plain HTTP.
     #[arg(long, env = "METRICS_ADDR", default_value = "0.0.0.0:15014")]
     pub metrics_addr: SocketAddr,
+    /// Where the debug pages are served, over plain HTTP and on loopback only: they are reached by port-forwarding.
+    #[arg(long, env = "DEBUG_ADDR", default_value = "127.0.0.1:15013", value_parser = crate::debug::loopback)]
+    pub debug_addr: SocketAddr,
     /// How long workload certificates are valid, for example 60s, 15m or 24h.
     #[arg(long, env = "WORKLOAD_CERT_TTL", default_value = "24h", value_parser = certificate_ttl)]
     pub workload_cert_ttl: Duration,

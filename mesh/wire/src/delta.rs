@@ -110,6 +110,12 @@ impl Stream {
         self.told.keys().map(String::as_str)
     }
 
+    /// How many names the proxy is subscribed to.
+    #[must_use]
+    pub fn subscriptions(&self) -> usize {
+        self.told.len()
+    }
+
     /// Whether the proxy is subscribed to a name.
     #[must_use]
     pub fn has(&self, name: &str) -> bool {

@@ -4,8 +4,9 @@
 //! The transport is Envoy's incremental aggregated discovery (`envoy.service.discovery.v3`, `DeltaAggregatedResources`)
 //! with the mesh's own resource types. Resources are plain protobuf messages ([`resources`]) that convert to and from
 //! `mesh_core`'s types ([`convert`]); nothing behind the conversion sees a message. [`delta`] is a server's
-//! memory of one stream.
+//! memory of one stream. [`admin`] is what both tell whoever asks them what they know.
 
+pub mod admin;
 pub mod convert;
 pub mod delta;
 pub mod query;

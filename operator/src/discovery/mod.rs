@@ -1,11 +1,12 @@
 //! The discovery server on 15012. A connection passes [`accept`] (mutual TLS with the mesh's certificates, which says
 //! who calls), a stream passes [`service`] (is the pod that it speaks for one of the caller's?) and lives in [`stream`]
-//! (what it subscribed to, what it was sent). [`credentials`] keeps the server's own certificate fresh.
+//! (what it subscribed to, what it was sent), and [`streams`] remembers for the debug pages. [`credentials`] keeps the server's own certificate fresh.
 
 pub mod accept;
 pub mod credentials;
 pub mod service;
 mod stream;
+pub mod streams;
 
 #[cfg(test)]
 mod tests;
@@ -22,6 +23,7 @@ use tracing::warn;
 
 use credentials::Current;
 use service::Discovery;
+use streams::Streams;
 
 use crate::index::Index;
 use crate::metrics::Metrics;
@@ -42,6 +44,7 @@ pub async fn serve(
     current: Current,
     index: Arc<Index>,
     metrics: Arc<Metrics>,
+    streams: Streams,
     listening: Arc<AtomicBool>,
     stop: watch::Receiver<bool>,
 ) {
@@ -51,6 +54,7 @@ pub async fn serve(
     let service = AggregatedDiscoveryServiceServer::new(Discovery {
         index,
         metrics,
+        streams,
         stop: stop.clone(),
     });
     let served = tonic::transport::Server::builder()

@@ -21,6 +21,7 @@ use tracing::{info, warn};
 
 use super::accept::Peer;
 use super::stream::Session;
+use super::streams::Streams;
 use crate::index::changes::Named;
 use crate::index::resolve::named;
 use crate::index::{Index, Key};
@@ -45,6 +46,8 @@ pub struct Discovery {
     pub index: Arc<Index>,
     /// Where streams are counted.
     pub metrics: Arc<Metrics>,
+    /// Where they are remembered for the debug pages.
+    pub streams: Streams,
     /// Turns true when streams are to end.
     pub stop: watch::Receiver<bool>,
 }
@@ -111,14 +114,29 @@ impl Discovery {
             }
         }
         info!(namespace = &*pod.0, pod = &*pod.1, peer = %peer.identity, address = %peer.address, "a proxy is connected");
-        let session = Session::new(self.index.clone(), self.metrics.clone(), pod, send);
+        let version = version(first.node.as_ref());
+        let tracked = self.streams.open(&pod, &peer.identity, peer.address, version);
+        let session = Session::new(self.index.clone(), self.metrics.clone(), pod, send, tracked);
         session.run(first, requests, self.stop.clone()).await
     }
 
     fn refuse(&self, label: &str, peer: &Peer, status: Status) -> Status {
         self.metrics.streams_refused.with_label_values(&[label]).inc();
+        self.streams
+            .rejected(peer.identity.to_string(), "stream", status.message());
         warn!(peer = %peer.identity, address = %peer.address, reason = status.message(), "a discovery stream is refused");
         status
+    }
+}
+
+/// The version that a node says it is of; empty for one that does not, or not in a version's characters.
+fn version(node: Option<&Node>) -> &str {
+    let said = node
+        .and_then(|node| node.metadata.as_ref())
+        .and_then(|metadata| metadata.fields.get(node_metadata::VERSION));
+    match said.and_then(|value| value.kind.as_ref()) {
+        Some(Kind::StringValue(text)) if text.len() <= 64 && text.bytes().all(|byte| byte.is_ascii_graphic()) => text,
+        _ => "",
     }
 }
 

@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, watch};
 use tonic::{Status, Streaming};
 use tracing::{info, warn};
 
+use super::streams::Tracked;
 use crate::index::changes::Named;
 use crate::index::resolve::depends_on;
 use crate::index::{Changed, Index, Key};
@@ -40,6 +41,7 @@ pub(super) struct Session {
     types: HashMap<&'static str, delta::Stream>,
     queries: HashMap<String, Query>,
     dependents: HashMap<Key, HashSet<String>>,
+    tracked: Tracked,
     _open: Open,
 }
 
@@ -49,6 +51,7 @@ impl Session {
         metrics: Arc<Metrics>,
         pod: Named,
         send: mpsc::Sender<Result<DeltaDiscoveryResponse, Status>>,
+        tracked: Tracked,
     ) -> Self {
         let open = Open::new(&metrics.streams);
         Self {
@@ -59,6 +62,7 @@ impl Session {
             types: HashMap::new(),
             queries: HashMap::new(),
             dependents: HashMap::new(),
+            tracked,
             _open: open,
         }
     }
@@ -106,6 +110,9 @@ impl Session {
         let meaning = stream
             .request(request)
             .map_err(|error| Status::resource_exhausted(error.to_string()))?;
+        let holds = !request.initial_resource_versions.is_empty();
+        self.tracked
+            .requested(short(kind), stream.subscriptions(), holds, meaning.verdict.as_ref());
         if let Some(Verdict::Refused(reason)) = &meaning.verdict {
             self.metrics.rejections.with_label_values(&[short(kind)]).inc();
             warn!(
@@ -181,6 +188,9 @@ impl Session {
             return Ok(());
         };
         self.metrics.pushes.with_label_values(&[short(kind)]).inc();
+        let only = response.resources.first().filter(|resource| resource.name == SELF_NAME);
+        self.tracked
+            .sent(short(kind), only.map(|resource| resource.version.as_str()));
         match tokio::time::timeout(SEND_TIMEOUT, self.send.send(Ok(response))).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) => Err(Status::cancelled("the proxy left")),

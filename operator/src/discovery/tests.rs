@@ -14,6 +14,7 @@ use envoy_types::pb::google::rpc::Status as RpcStatus;
 use hyper_util::rt::TokioIo;
 use mesh_api::MeshConfig;
 use mesh_core::identity::TrustDomain;
+use mesh_wire::admin::Sync;
 use mesh_wire::resources::{SELF_NAME, type_url};
 use mesh_wire::tls::material::root_store;
 use mesh_wire::tls::verify::{PeerVerifier, TrustDomains};
@@ -27,6 +28,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status, Streaming};
 
 use super::credentials::{Current, Holder, configure};
+use super::streams::Streams;
 use crate::ca::{Authority, Subject, pem};
 use crate::index::records::{PodRecord, ServiceRecord};
 use crate::index::resolve::named;
@@ -41,6 +43,7 @@ struct Server {
     authority: Authority,
     index: Arc<Index>,
     metrics: Arc<Metrics>,
+    streams: Streams,
     stop: watch::Sender<bool>,
 }
 
@@ -70,11 +73,13 @@ async fn start() -> Server {
     let address = listener.local_addr().unwrap();
     let (stop, stopping) = watch::channel(false);
     let listening = Arc::new(AtomicBool::new(false));
+    let streams = Streams::default();
     tokio::spawn(super::serve(
         listener,
         current,
         index.clone(),
         metrics.clone(),
+        streams.clone(),
         listening,
         stopping,
     ));
@@ -83,6 +88,7 @@ async fn start() -> Server {
         authority,
         index,
         metrics,
+        streams,
         stop,
     };
     server.pod("web", "10.0.0.1");
@@ -273,7 +279,7 @@ async fn a_reconnecting_proxy_is_told_only_what_changed_meanwhile() {
 }
 
 #[tokio::test]
-async fn a_rejection_is_counted() {
+async fn a_rejection_is_counted_and_shown() {
     let server = start().await;
     let mut client = server
         .open(subscribe(type_url::WORKLOAD, &[SELF_NAME], Some(("shop", "web"))))
@@ -289,6 +295,39 @@ async fn a_rejection_is_counted() {
     client.send.send(rejection).await.unwrap();
     client.silent().await;
     assert_eq!(server.metrics.rejections.with_label_values(&["Workload"]).get(), 1);
+    let (total, shown, _) = server.streams.page(None, 10);
+    assert_eq!((total, shown[0].name.as_str()), (1, "web.shop"));
+    assert_eq!(shown[0].identity, "spiffe://cluster.local/ns/shop/sa/web");
+    assert_eq!(shown[0].types["Workload"].sync(), Sync::Rejected);
+    assert_eq!(server.streams.rejections()[0].reason, "bad");
+}
+
+#[tokio::test]
+async fn what_a_proxy_acknowledged_is_shown_for_as_long_as_it_is_connected() {
+    let server = start().await;
+    let mut client = server
+        .open(subscribe(type_url::WORKLOAD, &[SELF_NAME], Some(("shop", "web"))))
+        .await
+        .unwrap();
+    let response = client.next().await.unwrap().unwrap();
+    let shown = || server.streams.page(None, 10).1.pop().unwrap().types["Workload"].clone();
+    assert_eq!(
+        (shown().sync(), shown().version),
+        (Sync::Stale, response.resources[0].version.clone())
+    );
+    let mut verdict = subscribe(type_url::WORKLOAD, &[], None);
+    verdict.response_nonce = response.nonce;
+    client.send.send(verdict).await.unwrap();
+    client.silent().await;
+    assert_eq!(shown().sync(), Sync::Synced);
+    drop(client);
+    for _ in 0..250 {
+        if server.streams.page(None, 10).0 == 0 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("the stream is shown although it has ended");
 }
 
 #[tokio::test]

@@ -20,7 +20,14 @@ use tower::{BoxError, Service, ServiceBuilder};
 /// # Errors
 /// When neither is there, or does not make sense.
 pub async fn connect() -> anyhow::Result<Client> {
-    let config = Config::infer().await.context("no way to the API server")?;
+    of(Config::infer().await.context("no way to the API server")?)
+}
+
+/// Makes a client from a configuration.
+///
+/// # Errors
+/// When it does not make sense.
+pub fn of(config: Config) -> anyhow::Result<Client> {
     let host = config.cluster_url.host().unwrap_or_default();
     if host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok() {
         return Client::try_from(config).context("no client of the API server");

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use mesh_wire::admin::{Clusters, DiscoveryState, Listeners, Policies};
 use serde::Serialize;
 use tokio::sync::watch;
 
@@ -82,6 +83,16 @@ pub trait View: Send + Sync + 'static {
     fn certificates(&self) -> Vec<Certificate>;
     /// The configuration in force, for `/config_dump`; no private key may be in it.
     fn config_dump(&self) -> serde_json::Value;
+    /// The trust domain that is the mesh's own, and those that count as it; none before the first certificate.
+    fn trust_domains(&self) -> Vec<String>;
+    /// Where connections may go, for `/clusters`: what comes after the cluster named `after`, at most `limit`.
+    fn clusters(&self, after: Option<&str>, limit: usize) -> Clusters;
+    /// What connections are taken for, for `/listeners`.
+    fn listeners(&self) -> Listeners;
+    /// The policies in force and what decided them, for `/policies`.
+    fn policies(&self) -> Policies;
+    /// How the proxy stands with the control plane, for `/discovery`.
+    fn discovery(&self) -> DiscoveryState;
 }
 
 /// Everything the administration servers need of the proxy.
@@ -169,6 +180,21 @@ mod tests {
             }
             fn config_dump(&self) -> serde_json::Value {
                 serde_json::Value::Null
+            }
+            fn trust_domains(&self) -> Vec<String> {
+                Vec::new()
+            }
+            fn clusters(&self, _: Option<&str>, _: usize) -> Clusters {
+                Clusters::default()
+            }
+            fn listeners(&self) -> Listeners {
+                Listeners::default()
+            }
+            fn policies(&self) -> Policies {
+                Policies::default()
+            }
+            fn discovery(&self) -> DiscoveryState {
+                DiscoveryState::default()
             }
         }
         let handles = Handles {

@@ -8,7 +8,9 @@ use std::time::{Instant, SystemTime};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri, header};
 use http_body_util::Full;
+use mesh_wire::admin::PAGE_ENTRIES;
 use prometheus::{Encoder as _, TextEncoder};
+use serde::Serialize;
 use serde_json::json;
 
 use super::handles::{Handles, Phase};
@@ -39,10 +41,14 @@ pub(super) struct Pages {
 const HELP: &str = "admin commands are:
   /: this page
   /certs: certificates in use, with serial numbers and expiry
+  /clusters: where connections may go; ?after=NAME&limit=N for the next page
   /config_dump: the configuration in force
+  /discovery: how this proxy stands with the control plane
   /drain (POST): stop taking connections and end the open ones in order
   /help: this page
+  /listeners: what connections are taken for
   /logging: the log level; POST ?level=LEVEL or ?MODULE=LEVEL changes it
+  /policies: the policies in force and what decided them
   /quitquitquit (POST): drain, then exit
   /ready: LIVE once the proxy may take traffic
   /server_info: version, state and uptime
@@ -77,6 +83,15 @@ impl Pages {
             (Server::Admin, "/certs") => self.certificates(),
             (Server::Admin, "/config_dump") => reply_json(&self.handles.view.config_dump()),
             (Server::Admin, "/server_info") => self.server_info(),
+            (Server::Admin, "/clusters") => {
+                let query = uri.query().unwrap_or_default();
+                let limit = parameter(query, "limit").and_then(|limit| limit.parse().ok());
+                let view = &self.handles.view;
+                reply_page(&view.clusters(parameter(query, "after"), limit.unwrap_or(PAGE_ENTRIES)))
+            }
+            (Server::Admin, "/listeners") => reply_page(&self.handles.view.listeners()),
+            (Server::Admin, "/policies") => reply_page(&self.handles.view.policies()),
+            (Server::Admin, "/discovery") => reply_page(&self.handles.view.discovery()),
             (Server::Agent, path)
                 if read && (path.starts_with("/app-health/") || path.starts_with("/app-lifecycle/")) =>
             {
@@ -188,7 +203,12 @@ impl Pages {
                 shown
             })
             .collect();
-        reply_json(&json!({ "certificates": shown }))
+        let mut domains = self.handles.view.trust_domains().into_iter();
+        reply_json(&json!({
+            "certificates": shown,
+            "trust_domain": domains.next().unwrap_or_default(),
+            "trust_domain_aliases": domains.collect::<Vec<_>>(),
+        }))
     }
 
     fn server_info(&self) -> Reply {
@@ -234,6 +254,17 @@ fn text(status: StatusCode, body: impl Into<Bytes>) -> Reply {
     );
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     reply
+}
+
+/// The value of a query's parameter, as it is written: no value that is asked for here has a character to be escaped.
+fn parameter<'a>(query: &'a str, name: &str) -> Option<&'a str> {
+    query
+        .split('&')
+        .find_map(|part| part.strip_prefix(name)?.strip_prefix('='))
+}
+
+fn reply_page(page: &impl Serialize) -> Reply {
+    reply_json(&json!(page))
 }
 
 fn reply_json(value: &serde_json::Value) -> Reply {

@@ -2,6 +2,7 @@
 
 use std::time::SystemTime;
 
+use mesh_wire::admin::{Clusters, DiscoveryState, Listeners, Policies};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
@@ -29,6 +30,34 @@ impl View for Fixed {
     }
     fn config_dump(&self) -> Value {
         serde_json::json!({"workload": "web"})
+    }
+    fn trust_domains(&self) -> Vec<String> {
+        vec!["cluster.local".to_owned(), "old.example".to_owned()]
+    }
+    fn clusters(&self, after: Option<&str>, limit: usize) -> Clusters {
+        Clusters {
+            total: limit,
+            next: after.map(str::to_owned),
+            ..Clusters::default()
+        }
+    }
+    fn listeners(&self) -> Listeners {
+        Listeners {
+            total: 3,
+            ..Listeners::default()
+        }
+    }
+    fn policies(&self) -> Policies {
+        Policies {
+            received: true,
+            ..Policies::default()
+        }
+    }
+    fn discovery(&self) -> DiscoveryState {
+        DiscoveryState {
+            connected: true,
+            ..DiscoveryState::default()
+        }
     }
 }
 
@@ -244,6 +273,25 @@ async fn pages_show_what_they_promise() {
     assert!((3590..=3600).contains(&leaf["seconds_until_expiration"].as_u64().unwrap()));
     let (_, body) = to(admin, "GET", "/config_dump").await;
     assert_eq!(serde_json::from_str::<Value>(&body).unwrap()["workload"], "web");
+    assert_eq!(certs["trust_domain"], "cluster.local");
+    assert_eq!(certs["trust_domain_aliases"], serde_json::json!(["old.example"]));
+    for (path, field, value) in [
+        ("/clusters", "total", Value::from(500)),
+        ("/clusters?limit=7", "total", Value::from(7)),
+        ("/clusters?limit=many", "total", Value::from(500)),
+        (
+            "/clusters?after=outbound|80||web",
+            "next",
+            Value::from("outbound|80||web"),
+        ),
+        ("/listeners", "total", Value::from(3)),
+        ("/policies", "received", Value::from(true)),
+        ("/discovery", "connected", Value::from(true)),
+    ] {
+        let (status, body) = to(admin, "GET", path).await;
+        let page: Value = serde_json::from_str(&body).unwrap();
+        assert_eq!((status, &page[field]), (200, &value), "{path}");
+    }
     let (_, body) = to(admin, "GET", "/server_info").await;
     let info: Value = serde_json::from_str(&body).unwrap();
     assert_eq!(
@@ -259,6 +307,8 @@ async fn pages_show_what_they_promise() {
         (health, "POST", "/healthz/ready", 405),
         (metrics, "GET", "/healthz/ready", 404),
         (agent, "GET", "/certs", 404),
+        (agent, "GET", "/clusters", 404),
+        (admin, "POST", "/policies", 405),
         (agent, "GET", "/app-health/web/readyz", 404),
     ] {
         assert_eq!(to(at, method, path).await.0, status, "{method} {path}");

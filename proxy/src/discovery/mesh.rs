@@ -97,6 +97,8 @@ struct Shared {
     addresses: Table,
     requests: mpsc::Sender<Arc<str>>,
     connected: AtomicBool,
+    /// When that last changed, in milliseconds since the epoch; 0 before the first.
+    connection_changed: AtomicU64,
     /// Milliseconds since the epoch; 0 before the first.
     last_update: AtomicU64,
     /// What the tables' coarse clock counts from.
@@ -120,6 +122,7 @@ impl Mesh {
             addresses: Table::new(limits.addresses),
             requests,
             connected: AtomicBool::new(false),
+            connection_changed: AtomicU64::new(0),
             last_update: AtomicU64::new(0),
             started: Instant::now(),
         };
@@ -211,8 +214,13 @@ impl Mesh {
     /// When the operator last said anything that changed what is known; `None` before it did.
     #[must_use]
     pub fn last_update(&self) -> Option<SystemTime> {
-        let millis = self.shared.last_update.load(Ordering::Relaxed);
-        (millis != 0).then(|| SystemTime::UNIX_EPOCH + Duration::from_millis(millis))
+        moment(&self.shared.last_update)
+    }
+
+    /// Since when a stream is open, or is not any more; `None` before the first one.
+    #[must_use]
+    pub fn connection_changed(&self) -> Option<SystemTime> {
+        moment(&self.shared.connection_changed)
     }
 
     fn lookup(&self, table: &Table, name: &Name) -> Lookup {
@@ -284,15 +292,11 @@ impl Mesh {
 impl Mesh {
     pub(super) fn set_connected(&self, connected: bool) {
         self.shared.connected.store(connected, Ordering::Relaxed);
+        note_now(&self.shared.connection_changed);
     }
 
     pub(super) fn updated(&self) {
-        let since = SystemTime::now()
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .unwrap_or_default();
-        self.shared
-            .last_update
-            .store(u64::try_from(since.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        note_now(&self.shared.last_update);
     }
 
     pub(super) fn set_trust(&self, bundle: TrustBundle, version: &str) {
@@ -320,7 +324,8 @@ impl Mesh {
     }
 
     /// The versions held of trust bundle, workload and inbound policy; empty for what was not received.
-    pub(super) fn own_versions(&self) -> [String; 3] {
+    #[must_use]
+    pub fn own_versions(&self) -> [String; 3] {
         let versions = self.versions();
         [
             versions.trust.clone(),
@@ -352,4 +357,17 @@ impl Mesh {
     fn versions(&self) -> std::sync::MutexGuard<'_, Versions> {
         self.shared.versions.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A moment that is kept as milliseconds since the epoch, 0 for none.
+fn moment(kept: &AtomicU64) -> Option<SystemTime> {
+    let millis = kept.load(Ordering::Relaxed);
+    (millis != 0).then(|| SystemTime::UNIX_EPOCH + Duration::from_millis(millis))
+}
+
+fn note_now(kept: &AtomicU64) {
+    let since = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    kept.store(u64::try_from(since.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
 }

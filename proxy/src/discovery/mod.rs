@@ -21,6 +21,7 @@ mod table;
 pub use client::{Backoff, Client};
 pub use connect::ConnectError;
 pub use mesh::{Answer, Limits, Lookup, Mesh, Requests};
+pub use snapshot::{Found, destination_bytes};
 pub use stream::StreamError;
 
 #[cfg(test)]

@@ -1,19 +1,85 @@
 //! What the administration pages show of all that is known.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use mesh_core::destination::Destination;
 use mesh_core::peer_authentication::Effective;
+use mesh_wire::admin::{DiscoveryState, PAGE_ENTRIES, page};
 use mesh_wire::convert::{TrustBundle, Workload};
+use mesh_wire::resources::type_url;
 use serde_json::{Value, json};
 
 use super::mesh::Mesh;
 use super::name::is_host;
 use super::table::{Known, Slot};
 
+/// What an endpoint takes of a page, about, in bytes.
+const ENDPOINT_BYTES: usize = 200;
+
+/// A destination that the application asked for and the operator knows.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// The resource's name: `host/NAME:PORT` or `addr/ADDRESS:PORT`.
+    pub resource: Arc<str>,
+    /// What it is.
+    pub destination: Arc<Destination>,
+    /// The version under which it was sent.
+    pub version: String,
+    /// Seconds since it was last used.
+    pub unused_seconds: u32,
+}
+
 impl Mesh {
-    /// Everything that was received, for `config_dump`. Times are seconds; what was not received is null.
+    /// The destinations that are known, in the order of their resources' names.
+    #[must_use]
+    pub fn found(&self) -> Vec<Found> {
+        let now = self.now();
+        let mut found: Vec<Found> = self
+            .asked()
+            .into_iter()
+            .filter_map(|(resource, slot)| match slot.known().as_deref() {
+                Some(Known::Found { destination, version }) => Some(Found {
+                    resource,
+                    destination: destination.clone(),
+                    version: version.to_string(),
+                    unused_seconds: now.saturating_sub(slot.used()),
+                }),
+                _ => None,
+            })
+            .collect();
+        found.sort_unstable_by(|a, b| a.resource.cmp(&b.resource));
+        found
+    }
+
+    /// How this proxy stands with the control plane.
+    #[must_use]
+    pub fn discovery_state(&self) -> DiscoveryState {
+        let seconds = |at: SystemTime| {
+            at.duration_since(SystemTime::UNIX_EPOCH)
+                .map_or(0, |since| since.as_secs())
+        };
+        let asked = self.asked();
+        let hosts = asked.iter().filter(|(name, _)| is_host(name)).count();
+        let names = [type_url::TRUST_BUNDLE, type_url::WORKLOAD, type_url::INBOUND_POLICY];
+        let short = |url: &str| url.rsplit('.').next().unwrap_or(url).to_owned();
+        DiscoveryState {
+            connected: self.connected(),
+            since: self.connection_changed().map(seconds),
+            last_update: self.last_update().map(seconds),
+            age_seconds: self
+                .last_update()
+                .map(|at| SystemTime::now().duration_since(at).map_or(0, |age| age.as_secs())),
+            ready: self.is_ready(),
+            versions: names.into_iter().map(short).zip(self.own_versions()).collect(),
+            hosts,
+            addresses: asked.len() - hosts,
+        }
+    }
+
+    /// Everything that was received, for `config_dump`. Times are seconds; what was not received is null. Where it would be
+    /// too much, `destinations` ends early; `/clusters` has all of them, page by page.
     #[must_use]
     pub fn snapshot(&self) -> Value {
         let now = self.now();
@@ -21,6 +87,7 @@ impl Mesh {
         let mut asked = self.asked();
         asked.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
         let hosts = asked.iter().filter(|(name, _)| is_host(name)).count();
+        let (listed, _) = page(&asked, |(name, _)| name, |(_, slot)| size(slot), None, PAGE_ENTRIES);
         let updated = self
             .last_update()
             .and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok());
@@ -33,7 +100,7 @@ impl Mesh {
             "workload": self.has_workload().then(|| workload(&self.workload(), &workload_version)),
             "inbound_policy": self.inbound_policy().map(|policy| inbound_policy(&policy, &inbound_version)),
             "trust_bundle": self.trust().borrow().as_deref().map(|bundle| trust_bundle(bundle, &trust_version)),
-            "destinations": asked.iter().map(|(name, slot)| entry(name, slot, now)).collect::<Vec<_>>(),
+            "destinations": listed.iter().map(|(name, slot)| entry(name, slot, now)).collect::<Vec<_>>(),
         })
     }
 }
@@ -77,6 +144,20 @@ fn trust_bundle(bundle: &TrustBundle, version: &str) -> Value {
         "aliases": bundle.aliases.iter().map(|alias| alias.as_str()).collect::<Vec<_>>(),
         "roots": bundle.roots.len(),
     })
+}
+
+/// About what a destination takes of a page, in bytes.
+fn size(slot: &Slot) -> usize {
+    match slot.known().as_deref() {
+        Some(Known::Found { destination, .. }) => destination_bytes(destination),
+        _ => 0,
+    }
+}
+
+/// About what a destination takes of a page, in bytes.
+#[must_use]
+pub fn destination_bytes(destination: &Destination) -> usize {
+    (destination.endpoints.len() + destination.identities.len()) * ENDPOINT_BYTES
 }
 
 fn entry(name: &str, slot: &Slot, now: u32) -> Value {

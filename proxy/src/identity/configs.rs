@@ -144,6 +144,14 @@ impl Tls {
     }
 }
 
+/// What a client offers by ALPN, where HTTP follows or opaque bytes do.
+pub fn offered(http: bool) -> impl Iterator<Item = &'static str> {
+    let protocols: &[&[u8]] = if http { &ALPN_HTTP } else { &ALPN_OPAQUE };
+    protocols
+        .iter()
+        .filter_map(|protocol| std::str::from_utf8(protocol).ok())
+}
+
 /// Whether a client that offers these protocols speaks for the mesh, as Istio's PERMISSIVE servers decide.
 pub fn is_mesh<'a>(mut alpn: impl Iterator<Item = &'a [u8]>) -> bool {
     alpn.any(|protocol| protocol.starts_with(ALPN_MESH_PREFIX))

@@ -5,6 +5,7 @@
 //! connections are still taken while open ones finish: peers learn of a pod's end later than the pod does.
 
 mod config;
+mod shown;
 mod view;
 mod workers;
 

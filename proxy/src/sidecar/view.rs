@@ -4,6 +4,8 @@ use crate::admin::{Certificate, CertificateKind, Readiness, View};
 use crate::discovery::Mesh;
 use crate::identity::Identity;
 use crate::refusals::Refusals;
+use crate::sidecar::shown;
+use mesh_wire::admin::{Clusters, DiscoveryState, Listeners, Policies, page};
 use rustls_pki_types::CertificateDer;
 use serde_json::{Value, json};
 use std::time::{Duration, SystemTime};
@@ -69,6 +71,45 @@ impl View for SidecarView {
             })
             .collect();
         json!({ "discovery": self.mesh.snapshot(), "refusals": refusals })
+    }
+
+    fn trust_domains(&self) -> Vec<String> {
+        let Some(tls) = self.identity.tls() else {
+            return Vec::new();
+        };
+        let own = std::iter::once(&tls.trust.trust_domain);
+        own.chain(&tls.trust.aliases)
+            .map(|domain| domain.as_str().to_owned())
+            .collect()
+    }
+
+    fn clusters(&self, after: Option<&str>, limit: usize) -> Clusters {
+        let all = shown::clusters(&self.mesh.workload(), self.mesh.found());
+        let total = all.len();
+        let (chosen, next) = page(all, |it| &it.name, shown::Destined::bytes, after, limit);
+        let tls = self.identity.tls();
+        Clusters {
+            clusters: chosen.into_iter().map(|it| it.shown(tls.as_deref())).collect(),
+            total,
+            next,
+        }
+    }
+
+    fn listeners(&self) -> Listeners {
+        shown::listeners(
+            &self.mesh.workload(),
+            self.mesh.inbound_policy().as_deref(),
+            &self.mesh.found(),
+        )
+    }
+
+    fn policies(&self) -> Policies {
+        let [_, _, version] = self.mesh.own_versions();
+        shown::policies(self.mesh.inbound_policy().as_deref(), version)
+    }
+
+    fn discovery(&self) -> DiscoveryState {
+        self.mesh.discovery_state()
     }
 }
 

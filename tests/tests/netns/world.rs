@@ -393,7 +393,7 @@ pub(crate) fn eventually(what: &str, mut is: impl FnMut() -> bool) {
 }
 
 /// One of the project's binaries.
-fn binary(name: &str) -> PathBuf {
+pub(crate) fn binary(name: &str) -> PathBuf {
     let built = match std::env::var_os("PINNACE_BIN_DIR") {
         Some(folder) => PathBuf::from(folder),
         // target/TRIPLE/PROFILE/deps/this

@@ -1,0 +1,374 @@
+//! What is in force, in the words of Istio's `proxy-config`: clusters, listeners and policies, from what was received.
+//!
+//! A sidecar here has two listening ports and a table of destinations; what it does with a connection is shown as the clusters
+//! and listeners that would do the same in Envoy, so that people find what they look for under the names that they know.
+
+use crate::discovery::{Found, destination_bytes};
+use crate::identity::configs::{Tls, offered};
+use crate::sidecar::{INBOUND_PORT, OUTBOUND_PORT};
+use mesh_core::destination::{Destination, Resolution};
+use mesh_core::peer_authentication::{Effective, PortMode};
+use mesh_core::protocol::Declared;
+use mesh_wire::admin::{
+    Cluster, CommonTlsContext, Endpoint, Listener, Listeners, PAGE_ENTRIES, Policies, Policy, TlsContext,
+};
+use mesh_wire::convert::Workload;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// Clusters that are there whatever was received: where calls to unknown places go, and those to undeclared ports.
+const FIXED: [(&str, &str); 3] = [
+    ("BlackHoleCluster", "STATIC"),
+    ("InboundPassthroughCluster", "ORIGINAL_DST"),
+    ("PassthroughCluster", "ORIGINAL_DST"),
+];
+
+/// The hosts that one route lists.
+const HOSTS: usize = 100;
+
+/// A cluster and the destination behind it, if there is one.
+pub(super) struct Destined {
+    pub(super) name: String,
+    kind: &'static str,
+    found: Option<Found>,
+    resources: Vec<Arc<str>>,
+}
+
+/// All clusters in the order of their names. Several names that the application used may lead to one.
+pub(super) fn clusters(workload: &Workload, found: Vec<Found>) -> Vec<Destined> {
+    let bare = |name: String, kind| Destined {
+        name,
+        kind,
+        found: None,
+        resources: Vec::new(),
+    };
+    let mut all: BTreeMap<String, Destined> = FIXED
+        .into_iter()
+        .map(|(name, kind)| (name.to_owned(), kind))
+        .chain(
+            workload
+                .ports
+                .keys()
+                .map(|port| (format!("inbound|{port}||"), "ORIGINAL_DST")),
+        )
+        .map(|(name, kind)| (name.clone(), bare(name, kind)))
+        .collect();
+    for found in found {
+        let name = found.destination.cluster_name();
+        let kind = match found.destination.resolution {
+            Resolution::Balanced => "EDS",
+            Resolution::OriginalDestination => "ORIGINAL_DST",
+        };
+        let entry = all.entry(name.clone()).or_insert_with(|| bare(name, kind));
+        entry.resources.push(found.resource.clone());
+        match &mut entry.found {
+            Some(held) => held.unused_seconds = held.unused_seconds.min(found.unused_seconds),
+            None => entry.found = Some(found),
+        }
+    }
+    all.into_values().collect()
+}
+
+impl Destined {
+    /// About how large it is on a page.
+    pub(super) fn bytes(&self) -> usize {
+        self.found
+            .as_ref()
+            .map_or(0, |found| destination_bytes(&found.destination))
+    }
+
+    /// As it is shown, `tls` being what handshakes use now.
+    pub(super) fn shown(self, tls: Option<&Tls>) -> Cluster {
+        let Self {
+            name,
+            kind,
+            found,
+            resources,
+        } = self;
+        let bare = Cluster {
+            name,
+            kind: kind.to_owned(),
+            ..Cluster::default()
+        };
+        let Some(found) = found else { return bare };
+        let destination = &*found.destination;
+        Cluster {
+            namespace: destination.namespace.to_string(),
+            protocol: destination.protocol.as_str().to_owned(),
+            version: found.version,
+            resources: resources.iter().map(ToString::to_string).collect(),
+            unused_seconds: Some(found.unused_seconds.into()),
+            tls_context: tls_context(destination, tls),
+            endpoints: endpoints(destination),
+            ..bare
+        }
+    }
+}
+
+fn tls_context(destination: &Destination, tls: Option<&Tls>) -> Option<TlsContext> {
+    destination.endpoints.iter().find(|endpoint| endpoint.mutual_tls)?;
+    let http = matches!(destination.protocol, Declared::Http | Declared::Detect);
+    Some(TlsContext {
+        common_tls_context: CommonTlsContext {
+            alpn_protocols: offered(http).map(str::to_owned).collect(),
+            // TLS 1.3 between sidecars; 1.2 where an Envoy on the other side asks for it.
+            tls_minimum_protocol_version: "TLSv1_2".to_owned(),
+            tls_certificate_serial: tls.map(serial).unwrap_or_default(),
+            match_subject_alt_names: destination.identities.iter().map(ToString::to_string).collect(),
+        },
+        sni: destination.sni(),
+    })
+}
+
+/// The serial number of the leaf in use, as `/certs` writes it.
+fn serial(tls: &Tls) -> String {
+    x509_parser::parse_x509_certificate(tls.material.leaf())
+        .map(|(_, parsed)| format!("{:x}", parsed.serial))
+        .unwrap_or_default()
+}
+
+fn endpoints(destination: &Destination) -> Vec<Endpoint> {
+    let shown = |endpoint: &mesh_core::destination::Endpoint| Endpoint {
+        address: endpoint.address.to_string(),
+        // Those that are not ready are not sent.
+        status: "HEALTHY".to_owned(),
+        mutual_tls: endpoint.mutual_tls,
+        identity: endpoint.identity.as_ref().map(ToString::to_string),
+        workload: endpoint.workload.to_string(),
+    };
+    destination.endpoints.iter().map(shown).collect()
+}
+
+/// What is taken, and where it goes; at most [`PAGE_ENTRIES`] rows of each kind.
+pub(super) fn listeners(workload: &Workload, policy: Option<&Effective>, found: &[Found]) -> Listeners {
+    let mut all = Vec::new();
+    let mut add = |address: &str, port: u16, matches: &str, destination: String, hosts: Vec<String>| {
+        all.push(Listener {
+            port,
+            address: address.to_owned(),
+            matches: matches.to_owned(),
+            destination,
+            hosts,
+        });
+    };
+    let any = "0.0.0.0";
+    let unknown = if workload.allow_any {
+        "PassthroughCluster"
+    } else {
+        "BlackHoleCluster"
+    };
+    let mut routes: BTreeMap<u16, BTreeSet<&str>> = BTreeMap::new();
+    let mut addresses = BTreeMap::new();
+    for found in found {
+        if let Some((host, port)) = found
+            .resource
+            .strip_prefix("host/")
+            .and_then(|name| name.rsplit_once(':'))
+        {
+            routes.entry(port.parse().unwrap_or_default()).or_default().insert(host);
+        } else if let Some(address) = found.resource.strip_prefix("addr/").and_then(|it| it.parse().ok()) {
+            let address: SocketAddr = address;
+            addresses.insert(address, found.destination.cluster_name());
+        }
+    }
+    for (port, hosts) in routes {
+        let hosts = hosts.into_iter().take(HOSTS).map(str::to_owned).collect();
+        let matches = "Trans: raw_buffer; App: http/1.1,h2c";
+        add(any, port, matches, format!("Route: {port}"), hosts);
+    }
+    for (address, cluster) in addresses {
+        let destination = format!("Cluster: {cluster}");
+        add(
+            &address.ip().to_string(),
+            address.port(),
+            "ALL",
+            destination,
+            Vec::new(),
+        );
+    }
+    add(any, OUTBOUND_PORT, "ALL", unknown.to_owned(), Vec::new());
+
+    // Nothing is taken before a policy was received.
+    if let Some(policy) = policy {
+        let ports: BTreeSet<u16> = workload.ports.keys().chain(policy.ports.keys()).copied().collect();
+        for port in ports {
+            let cluster = format!("Cluster: inbound|{port}||");
+            for transport in transports(policy.on_port(port)) {
+                let matches = format!("{transport}; Addr: *:{port}");
+                add(any, INBOUND_PORT, &matches, cluster.clone(), Vec::new());
+            }
+        }
+        for transport in transports(policy.mode) {
+            let matches = format!("{transport}; Addr: 0.0.0.0/0");
+            add(
+                any,
+                INBOUND_PORT,
+                &matches,
+                "InboundPassthroughCluster".to_owned(),
+                Vec::new(),
+            );
+        }
+    }
+    let dialled_itself = format!("Addr: *:{INBOUND_PORT}");
+    add(
+        any,
+        INBOUND_PORT,
+        &dialled_itself,
+        "BlackHoleCluster".to_owned(),
+        Vec::new(),
+    );
+    for (port, route) in [(15021, "/healthz/ready*"), (15090, "/stats/prometheus*")] {
+        add(any, port, "ALL", format!("Inline Route: {route}"), Vec::new());
+    }
+    all.sort_by_key(|listener| listener.port);
+    let total = all.len();
+    all.truncate(PAGE_ENTRIES * 4);
+    Listeners { listeners: all, total }
+}
+
+/// How a connection may come under a mode, in Istio's words.
+fn transports(mode: PortMode) -> &'static [&'static str] {
+    const MESH: &str = "Trans: tls; App: istio,istio-peer-exchange,istio-http/1.0,istio-http/1.1,istio-h2";
+    match mode {
+        PortMode::Strict => &["Trans: tls"],
+        PortMode::Permissive => &[MESH, "Trans: raw_buffer"],
+        PortMode::Disable => &["Trans: raw_buffer"],
+    }
+}
+
+/// What holds on each port, and what decided it.
+pub(super) fn policies(policy: Option<&Effective>, version: String) -> Policies {
+    let Some(policy) = policy else {
+        return Policies::default();
+    };
+    let row = |port, mode: PortMode| Policy {
+        kind: "PeerAuthentication".to_owned(),
+        port,
+        mode: mode.to_string(),
+        decided_by: policy.decided_by.clone(),
+    };
+    let ports = policy.ports.iter().map(|(port, mode)| row(Some(*port), *mode));
+    Policies {
+        received: true,
+        version,
+        policies: std::iter::once(row(None, policy.mode)).chain(ports).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mesh_core::destination;
+
+    fn found(resource: &str, resolution: Resolution) -> Found {
+        let identity = "spiffe://cluster.local/ns/shop/sa/web".parse().unwrap();
+        let destination = Destination {
+            host: "web.shop.svc.cluster.local".into(),
+            namespace: "shop".into(),
+            port: 80,
+            protocol: Declared::Http,
+            resolution,
+            endpoints: vec![destination::Endpoint {
+                address: "10.0.0.1:8080".parse().unwrap(),
+                mutual_tls: true,
+                identity: Some(identity),
+                workload: "web".into(),
+            }],
+            identities: vec!["spiffe://cluster.local/ns/shop/sa/web".parse().unwrap()],
+        };
+        Found {
+            resource: resource.into(),
+            destination: Arc::new(destination),
+            version: "7".to_owned(),
+            unused_seconds: 5,
+        }
+    }
+
+    fn workload() -> Workload {
+        Workload {
+            ports: [(8080, Declared::Http), (9000, Declared::Tcp)].into(),
+            allow_any: true,
+            ..Workload::default()
+        }
+    }
+
+    #[test]
+    fn names_that_lead_to_one_cluster_are_one_row() {
+        let resources = ["addr/10.96.0.1:80", "host/web:80"];
+        let all = clusters(&workload(), resources.map(|it| found(it, Resolution::Balanced)).into());
+        let names: Vec<&str> = all.iter().map(|it| it.name.as_str()).collect();
+        assert_eq!(
+            names,
+            [
+                "BlackHoleCluster",
+                "InboundPassthroughCluster",
+                "PassthroughCluster",
+                "inbound|8080||",
+                "inbound|9000||",
+                "outbound|80||web.shop.svc.cluster.local"
+            ]
+        );
+        let shown = all.into_iter().next_back().unwrap().shown(None);
+        assert_eq!(
+            (shown.kind.as_str(), shown.resources),
+            ("EDS", resources.map(str::to_owned).to_vec())
+        );
+        let context = shown.tls_context.unwrap();
+        assert_eq!(context.sni, "outbound_.80_._.web.shop.svc.cluster.local");
+        assert_eq!(
+            context.common_tls_context.match_subject_alt_names,
+            ["spiffe://cluster.local/ns/shop/sa/web"]
+        );
+        assert_eq!(shown.endpoints[0].address, "10.0.0.1:8080");
+    }
+
+    #[test]
+    fn listeners_follow_what_was_received() {
+        let rows = |listeners: Listeners| -> Vec<String> {
+            let row = |it: Listener| format!("{} {} {} -> {}", it.address, it.port, it.matches, it.destination);
+            listeners.listeners.into_iter().map(row).collect()
+        };
+        let policy = Effective {
+            mode: PortMode::Strict,
+            ports: [(9000, PortMode::Disable)].into(),
+            decided_by: vec!["shop/default".into()],
+        };
+        let found = [
+            found("addr/10.96.0.1:80", Resolution::Balanced),
+            found("host/web:80", Resolution::Balanced),
+        ];
+        assert_eq!(
+            rows(listeners(&workload(), Some(&policy), &found)),
+            [
+                "0.0.0.0 80 Trans: raw_buffer; App: http/1.1,h2c -> Route: 80",
+                "10.96.0.1 80 ALL -> Cluster: outbound|80||web.shop.svc.cluster.local",
+                "0.0.0.0 15001 ALL -> PassthroughCluster",
+                "0.0.0.0 15006 Trans: tls; Addr: *:8080 -> Cluster: inbound|8080||",
+                "0.0.0.0 15006 Trans: raw_buffer; Addr: *:9000 -> Cluster: inbound|9000||",
+                "0.0.0.0 15006 Trans: tls; Addr: 0.0.0.0/0 -> InboundPassthroughCluster",
+                "0.0.0.0 15006 Addr: *:15006 -> BlackHoleCluster",
+                "0.0.0.0 15021 ALL -> Inline Route: /healthz/ready*",
+                "0.0.0.0 15090 ALL -> Inline Route: /stats/prometheus*",
+            ]
+        );
+        let nothing = Workload::default();
+        let before = rows(listeners(&nothing, None, &[]));
+        assert_eq!(before[0], "0.0.0.0 15001 ALL -> BlackHoleCluster");
+        assert!(!before.iter().any(|row| row.contains("InboundPassthrough")));
+    }
+
+    #[test]
+    fn policies_name_what_decided() {
+        assert!(!policies(None, String::new()).received);
+        let policy = Effective {
+            mode: PortMode::Strict,
+            ports: [(9000, PortMode::Disable)].into(),
+            decided_by: vec!["shop/default".into()],
+        };
+        let shown = policies(Some(&policy), "7".into());
+        let rows: Vec<_> = shown.policies.iter().map(|it| (it.port, it.mode.as_str())).collect();
+        assert_eq!(rows, [(None, "STRICT"), (Some(9000), "DISABLE")]);
+        assert_eq!(shown.policies[0].decided_by, ["shop/default"]);
+    }
+}
