@@ -24,6 +24,8 @@ class Values(unittest.TestCase):
             ("workloadCertTTL=24", "/workloadCertTTL"),
             ("meshConfig.outboundTrafficPolicy.mode=SOME", "/meshConfig/outboundTrafficPolicy/mode"),
             ("proxy.logLevel=loud", "/proxy/logLevel"),
+            ("networkPolicy.metricsFrom=null", "/networkPolicy"),
+            ("networkPolicy.apiServerPorts={70000}", "/networkPolicy/apiServerPorts/0"),
         ]:
             with self.subTest(setting):
                 taken, said = template(setting)
@@ -50,6 +52,31 @@ class Values(unittest.TestCase):
         for namespace in ("shop", "payments"):
             self.assertIn(f"name: pinnace-operator-secrets\n  namespace: {namespace}\n", said)
         self.assertIn('value: "shop,payments,istio-system"', said)
+
+    def test_network_policies_are_there_when_they_are_asked_for(self):
+        taken, said = template()
+        self.assertTrue(taken, said)
+        self.assertNotIn("kind: NetworkPolicy", said)
+        taken, said = template("networkPolicy.enabled=true", "revision=canary", "networkPolicy.apiServerPorts={8443}")
+        self.assertTrue(taken, said)
+        policies = {}
+        for part in said.split("\n---"):
+            if "kind: NetworkPolicy" in part:
+                policies["webhook" if "name: pinnace-webhook-canary" in part else "operator"] = " ".join(part.split())
+        self.assertEqual(set(policies), {"operator", "webhook"})
+        for name, policy in policies.items():
+            with self.subTest(name):
+                self.assertIn(f"podSelector: matchLabels: app: pinnace-{name}-canary", policy)
+                self.assertIn("policyTypes: [Ingress, Egress]", policy)
+                self.assertIn("- from: - namespaceSelector: {} ports: - {protocol: TCP, port: 15014}", policy)
+                self.assertIn("egress: - ports: - {protocol: TCP, port: 8443} - ports: - {protocol: UDP, port: 53}", policy)
+        self.assertIn("- from: - namespaceSelector: {} ports: - {protocol: TCP, port: 15012}", policies["operator"])
+        # The API server's calls come from addresses that no selector names.
+        self.assertIn("ingress: # From anywhere: the API server calls from the host network, and no selector names that. "
+                      "- ports: - {protocol: TCP, port: 15017}", policies["webhook"])
+        for policy in policies.values():
+            # Loopback alone serves the debug pages; nobody else is to try.
+            self.assertNotIn("15013", policy)
 
     def test_no_certificate_of_an_authority_is_templated(self):
         taken, said = template()

@@ -103,6 +103,24 @@ readinessProbe:
   timeoutSeconds: 2
 {{- end -}}
 
+{{/* Who may read metrics. The kubelet's probes come to the same port from the pod's own node, which is always allowed. */}}
+{{- define "pinnace.metricsIngress" -}}
+- from: {{- toYaml .Values.networkPolicy.metricsFrom | nindent 2 }}
+  ports:
+  - {protocol: TCP, port: 15014}
+{{- end -}}
+
+{{/* What the control plane calls: the API server, whose address no selector names, and the cluster's DNS. */}}
+{{- define "pinnace.egress" -}}
+- ports:
+  {{- range .Values.networkPolicy.apiServerPorts }}
+  - {protocol: TCP, port: {{ . }}}
+  {{- end }}
+- ports:
+  - {protocol: UDP, port: 53}
+  - {protocol: TCP, port: 53}
+{{- end -}}
+
 {{/* Fails when an object exists that is not this release's. Give it (list $ object kind name advice). Helm refuses too,
      but its message speaks of missing annotations and not of what to do. */}}
 {{- define "pinnace.refuseForeign" -}}
