@@ -58,9 +58,9 @@ pub(crate) struct Global {
     /// How the answer is printed.
     #[arg(short, long, global = true, value_enum, default_value_t = Format::Table)]
     pub(crate) output: Format,
-    /// Ask the page at this HOST:PORT, a port that is forwarded already, instead of going through the cluster.
+    /// Ask this port, which is forwarded already, instead of going through the cluster.
     #[arg(long, global = true, value_name = "HOST:PORT")]
-    pub(crate) address: Option<String>,
+    pub(crate) forwarded: Option<String>,
 }
 
 /// The verbs.
@@ -69,7 +69,7 @@ pub(crate) enum Command {
     /// Each live proxy: what it was sent and has acknowledged, by which operator, since when.
     ///
     /// All replicas of the operator are asked, and their answers merged.
-    #[command(alias = "ps", visible_alias = "ps", after_help = PROXY_STATUS)]
+    #[command(visible_alias = "ps", after_help = PROXY_STATUS)]
     ProxyStatus {
         /// Only these proxies: POD[.NAMESPACE], or the beginning of a name.
         proxy: Option<String>,
@@ -142,7 +142,7 @@ pub(crate) enum ProxyConfig {
 #[derive(Debug, Args)]
 pub(crate) struct Workload {
     /// POD[.NAMESPACE], or TYPE/NAME[.NAMESPACE] with a type such as deployment, statefulset or service.
-    #[arg(value_name = "[TYPE/]NAME[.NAMESPACE]", required_unless_present = "address")]
+    #[arg(value_name = "[TYPE/]NAME[.NAMESPACE]", required_unless_present = "forwarded")]
     pub(crate) name: Option<String>,
 }
 
@@ -180,14 +180,14 @@ mod tests {
             "pinnace proxy-status web-1.shop -i mesh-system",
             "pinnace pc c web-1.shop",
             "pinnace proxy-config cluster deployment/web -n shop --fqdn cart.shop.svc.cluster.local --direction outbound",
-            "pinnace pc listener web-1 --port 15006 -o json",
+            "pinnace pc listener web-1 --port 15006 --address 0.0.0.0 -o json",
             "pinnace pc ep web-1 --cluster outbound|80||a --status healthy",
             "pinnace pc secret web-1 -o yaml",
             "pinnace pc policies web-1",
             "pinnace pc log web-1 --level proxy::inbound:debug,h2:off",
             "pinnace pc log web-1 -r",
             "pinnace version --remote=false -o short",
-            "pinnace pc clusters --address 127.0.0.1:15000",
+            "pinnace pc clusters --forwarded 127.0.0.1:15000",
         ] {
             let parsed = CommandLine::try_parse_from(line.split(' '));
             assert!(parsed.is_ok(), "{line}: {}", parsed.unwrap_err());

@@ -34,7 +34,7 @@ async fn one(global: &Global, of: &Workload) -> Result<Peer, Failure> {
 
 /// All sidecars that are meant.
 async fn all(global: &Global, of: &Workload) -> Result<Vec<Peer>, Failure> {
-    if let Some(address) = &global.address {
+    if let Some(address) = &global.forwarded {
         return Ok(vec![Peer::Address(address.clone())]);
     }
     let target = Target::parse(of.name.as_deref().unwrap_or_default())?;

@@ -47,7 +47,7 @@ struct Type {
 }
 
 pub(crate) async fn run(global: &Global, proxy: Option<&str>) -> Result<u8, Failure> {
-    let (answers, in_part) = match &global.address {
+    let (answers, in_part) = match &global.forwarded {
         Some(address) => (vec![Peer::Address(address.clone()).syncz().await?], false),
         None => replicas(&Cluster::connect(global).await?).await?,
     };

@@ -66,7 +66,7 @@ pub(crate) async fn run(global: &Global, remote: bool) -> Result<u8, Failure> {
 }
 
 async fn ask(global: &Global, versions: &mut Versions) -> Result<bool, Failure> {
-    let (answers, in_part) = match &global.address {
+    let (answers, in_part) = match &global.forwarded {
         Some(address) => (vec![Peer::Address(address.clone()).syncz().await?], false),
         None => {
             let cluster = Cluster::connect(global).await?;

@@ -12,7 +12,7 @@ use super::world::{CLIENT_ID, FIXTURES, SERVER, SERVER_ID, World, binary, eventu
 fn ask(pod: &Pod, arguments: &str) -> Output {
     let mut command = pod.command(binary("pinnace").to_str().unwrap());
     command.arg("proxy-config").args(arguments.split(' '));
-    command.args(["--address", "127.0.0.1:15000"]);
+    command.args(["--forwarded", "127.0.0.1:15000"]);
     command.output().unwrap()
 }
 
@@ -61,9 +61,16 @@ fn what_a_live_sidecar_holds_is_shown_under_istios_names() {
 
     let cluster = "outbound|80||server.shop.svc.cluster.local";
     let clusters = table(&client, "clusters");
-    assert_eq!(
-        clusters.lines().next(),
-        Some("SERVICE FQDN                     PORT     SUBSET     DIRECTION     TYPE             DESTINATION RULE")
+    row(
+        &clusters,
+        &[
+            "SERVICE FQDN",
+            "PORT",
+            "SUBSET",
+            "DIRECTION",
+            "TYPE",
+            "DESTINATION RULE",
+        ],
     );
     row(&clusters, &["server.shop.svc.cluster.local", "80", "outbound", "EDS"]);
     row(&clusters, &["PassthroughCluster", "ORIGINAL_DST"]);
@@ -138,7 +145,7 @@ fn the_log_level_of_a_live_sidecar_is_changed() {
     assert!(said.contains("loud") && said.contains("accepted are"), "{said}");
     let silent = client
         .command(binary("pinnace").to_str().unwrap())
-        .args(["pc", "clusters", "--address", "127.0.0.1:1"])
+        .args(["pc", "clusters", "--forwarded", "127.0.0.1:1"])
         .output()
         .unwrap();
     assert_eq!(silent.status.code(), Some(5));

@@ -16,7 +16,7 @@ pub(crate) struct Filter {
     #[arg(long, value_name = "NAME")]
     cluster: Option<String>,
     /// Only this IP address.
-    #[arg(long = "endpoint-address", value_name = "IP")]
+    #[arg(long, value_name = "IP")]
     address: Option<String>,
     /// Only this port.
     #[arg(long)]

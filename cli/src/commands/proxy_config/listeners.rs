@@ -12,7 +12,7 @@ use crate::pages::Peer;
 #[derive(Debug, Default, Args)]
 pub(crate) struct Filter {
     /// Only this address.
-    #[arg(long = "listener-address", value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS")]
     address: Option<String>,
     /// Only this port.
     #[arg(long)]
