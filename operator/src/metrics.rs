@@ -29,6 +29,8 @@ pub struct Metrics {
     pub nearest_expiry: Gauge,
     /// Whether the certificate authority's Secret can be used as it stands.
     pub ca_usable: IntGauge,
+    /// When the authority or one above it ends, seconds since the epoch; 0 before it is loaded.
+    pub ca_expiry: Gauge,
     /// Whether this replica holds the lease.
     pub leader: IntGauge,
     /// Objects that could not be decoded, by kind.
@@ -98,6 +100,12 @@ impl Metrics {
             &["controller"],
         )
         .expect("a constant name");
+        let ca_expiry = Gauge::new(
+            "pinnace_ca_expiry_timestamp_seconds",
+            "When the first certificate from the certificate authority in force up to its root ends.",
+        )
+        .expect("a constant name");
+        registry.register(Box::new(ca_expiry.clone())).expect("a unique name");
         let nearest_expiry = Gauge::new(
             "pinnace_certificate_nearest_expiry_seconds",
             "Seconds until the first of all workload certificates ends.",
@@ -146,6 +154,7 @@ impl Metrics {
                 "Secrets that have a certificate's name but another owner.",
             ),
             nearest_expiry,
+            ca_expiry,
             ca_usable: gauge(
                 "pinnace_ca_usable",
                 "Whether the certificate authority's Secret can be used.",

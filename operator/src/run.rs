@@ -14,6 +14,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
+use crate::ca::load::{self, Loaded};
 use crate::ca::{Authority, store};
 use crate::debug::{self, Debug};
 use crate::discovery;
@@ -51,6 +52,7 @@ pub async fn run(settings: Settings, provider: Arc<CryptoProvider>, stop: watch:
         .with_context(|| format!("cannot listen on --debug-addr {}", settings.debug_addr))?;
 
     let (authority_in, authority) = watch::channel::<Option<Arc<Authority>>>(None);
+    let (loaded_in, loaded) = watch::channel::<Option<Loaded>>(None);
     let (config_in, config) = watch::channel::<Option<Arc<MeshConfig>>>(None);
     let nothing = mesh_config::facts(
         &MeshConfig::default(),
@@ -85,7 +87,11 @@ pub async fn run(settings: Settings, provider: Arc<CryptoProvider>, stop: watch:
     let secrets = Api::namespaced(client.clone(), &settings.namespace);
     let config_maps = Api::namespaced(client.clone(), &settings.namespace);
     let config_map = settings.revisioned(mesh_api::mesh_config::CONFIG_MAP);
-    tokio::spawn(store::load(secrets, authority_in, metrics.clone()));
+    let publish = load::Publish {
+        loaded: loaded_in,
+        authority: authority_in,
+    };
+    tokio::spawn(load::load(secrets, publish, metrics.clone()));
     tokio::spawn(mesh_config::load(config_maps, config_map, config_in, metrics.clone()));
     tokio::spawn(mesh_config::join(
         config.clone(),
@@ -120,6 +126,7 @@ pub async fn run(settings: Settings, provider: Arc<CryptoProvider>, stop: watch:
         index: index.clone(),
         policies,
         authority: authority.clone(),
+        loaded,
         config: config.clone(),
         progress: progress.clone(),
         leadership,
@@ -183,6 +190,7 @@ struct Writers {
     index: Arc<Index>,
     policies: Arc<Policies>,
     authority: watch::Receiver<Option<Arc<Authority>>>,
+    loaded: watch::Receiver<Option<Loaded>>,
     config: watch::Receiver<Option<Arc<MeshConfig>>>,
     progress: Progress,
     leadership: Leadership,
@@ -221,7 +229,7 @@ impl Writers {
         let keep = store::keep(
             secrets,
             settings.namespace.clone(),
-            self.authority.clone(),
+            self.loaded.clone(),
             leadership.clone(),
         );
         let rest = async {

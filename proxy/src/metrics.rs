@@ -32,6 +32,8 @@ pub struct Metrics {
     pub certificate_expiry: Gauge,
     /// Connections open now.
     pub open: IntGauge,
+    /// How old what is known of the mesh is, in seconds; 0 while a discovery stream is open.
+    pub configuration_age: Gauge,
 }
 
 impl Metrics {
@@ -85,9 +87,14 @@ impl Metrics {
                 "When the certificate in use ends, in seconds since the epoch.",
             )?,
             open: IntGauge::new("pinnace_proxy_connections_open", "Connections open now.")?,
+            configuration_age: Gauge::new(
+                "pinnace_proxy_configuration_age_seconds",
+                "How long ago the control plane last stood behind the configuration in force; 0 while it does.",
+            )?,
         };
         registry.register(Box::new(metrics.certificate_expiry.clone()))?;
         registry.register(Box::new(metrics.open.clone()))?;
+        registry.register(Box::new(metrics.configuration_age.clone()))?;
         Ok(metrics)
     }
 

@@ -48,6 +48,10 @@ pub struct Destination {
     pub resolution: Resolution,
     /// The endpoints that are ready, in a stable order.
     pub endpoints: Vec<Endpoint>,
+    /// Where none is ready: those that exist and are not being deleted. A client goes on with those of them that were
+    /// ready when it last heard, since all of a destination turning unready at once says more about what they depend on,
+    /// or about who probes them, than about them.
+    pub unready: Vec<Endpoint>,
     /// The SPIFFE IDs that a server of this destination may present.
     pub identities: Vec<SpiffeId>,
 }
@@ -119,6 +123,7 @@ mod tests {
                 protocol: Declared::Detect,
                 resolution: Resolution::Balanced,
                 endpoints: Vec::new(),
+                unready: Vec::new(),
                 identities: Vec::new(),
             };
             assert_eq!(destination.sni(), sni);

@@ -116,6 +116,15 @@ impl SpiffeId {
         )
     }
 
+    /// The same service account under another trust domain.
+    #[must_use]
+    pub fn in_trust_domain(&self, trust_domain: TrustDomain) -> Self {
+        Self {
+            trust_domain,
+            ..self.clone()
+        }
+    }
+
     /// Whether both name the same namespace and service account, whatever their trust domains.
     #[must_use]
     pub fn same_account(&self, other: &Self) -> bool {

@@ -173,7 +173,7 @@ pub struct DiscoveryState {
     pub since: Option<u64>,
     /// When an operator last said something.
     pub last_update: Option<u64>,
-    /// Seconds since then.
+    /// How long ago an operator last stood behind what is known, in seconds; 0 while a stream is open.
     pub age_seconds: Option<u64>,
     /// Whether all is there that a sidecar needs in order to serve.
     pub ready: bool,

@@ -291,6 +291,12 @@ impl TryFrom<&wire::Destination> for Destination {
                 .enumerate()
                 .map(endpoint)
                 .collect::<Result<_, _>>()?,
+            unready: message
+                .unready
+                .iter()
+                .enumerate()
+                .map(endpoint)
+                .collect::<Result<_, _>>()?,
             identities,
         })
     }
@@ -325,6 +331,7 @@ impl From<&Destination> for wire::Destination {
             }
             .into(),
             endpoints: destination.endpoints.iter().map(endpoint).collect(),
+            unready: destination.unready.iter().map(endpoint).collect(),
             identities: destination.identities.iter().map(ToString::to_string).collect(),
         }
     }
@@ -352,6 +359,7 @@ mod tests {
                 endpoint("10.0.0.1:9080", Some(&identity)),
                 endpoint("[fd00::1]:9080", None),
             ],
+            unready: vec![endpoint("10.0.0.2:9080", Some(&identity))],
             identities: vec![identity],
         }
     }

@@ -174,6 +174,9 @@ pub struct Destination {
     /// The SPIFFE IDs that a server may present.
     #[prost(string, repeated, tag = "7")]
     pub identities: Vec<String>,
+    /// Endpoints that are not ready, where none is.
+    #[prost(message, repeated, tag = "70")]
+    pub unready: Vec<Endpoint>,
 }
 
 /// How an endpoint is chosen.

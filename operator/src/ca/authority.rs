@@ -1,18 +1,23 @@
-//! The root in memory: made, read back from PEM, and signing leaves. Every leaf is judged by [`verdict`] before it
+//! The authority in memory: made, read back from PEM, and signing leaves. Every leaf is judged by [`verdict`] before it
 //! leaves.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use mesh_core::certificate::BACK_DATING;
+use mesh_core::identity::{SpiffeId, TrustDomain};
+use mesh_wire::tls::material::Material;
 use rand::RngCore;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType, SerialNumber,
 };
-use rustls_pki_types::CertificateDer;
-use x509_parser::prelude::{ASN1Time, FromDer, X509Certificate};
+use rustls_pki_types::{CertificateDer, UnixTime};
+use x509_parser::prelude::ASN1Time;
 
+use super::error::{CaError, signing};
+use super::files::{Checked, Files, ISTIO};
 use super::subject::Subject;
 use super::{pem, verdict};
 
@@ -23,57 +28,13 @@ pub const ROOT_LIFETIME: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 const ROOT_ORGANIZATION: &str = "Pinnace";
 const ROOT_COMMON_NAME: &str = "Pinnace mesh root";
 
-/// Why a certificate authority cannot be used or a certificate cannot be issued.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum CaError {
-    /// A key of the Secret is missing or empty.
-    #[error("{0} is missing")]
-    Missing(&'static str),
-    /// A key of the Secret is no PEM of the right kind, or does not parse.
-    #[error("{key} cannot be read: {reason}")]
-    Unreadable {
-        /// The Secret's key.
-        key: &'static str,
-        /// What is wrong with it; never any of its content.
-        reason: String,
-    },
-    /// The certificate may not sign others.
-    #[error("ca-cert.pem is no certificate authority (basicConstraints CA and keyUsage keyCertSign are needed)")]
-    NotAuthority,
-    /// The key does not belong to the certificate.
-    #[error("ca-key.pem is not the key of ca-cert.pem")]
-    KeyMismatch,
-    /// The certificate is not among the roots.
-    #[error("root-cert.pem does not hold ca-cert.pem")]
-    NotAmongRoots,
-    /// The certificate's time has passed or has not come.
-    #[error("ca-cert.pem is valid from {not_before} to {not_after}, which is not now")]
-    OutOfDate {
-        /// Start of validity.
-        not_before: String,
-        /// End of validity.
-        not_after: String,
-    },
-    /// Signing failed.
-    #[error("signing failed: {0}")]
-    Signing(String),
-    /// The finished certificate was judged unfit.
-    #[error("refused to issue for {subject}: {reason}")]
-    Refused {
-        /// What the certificate was for.
-        subject: String,
-        /// The verdict.
-        reason: verdict::Refusal,
-    },
-}
-
 /// A certificate with its key, as it goes into a Secret.
 #[derive(Clone)]
 pub struct Leaf {
-    /// The certificate in PEM.
+    /// The certificate and the intermediates above it, in PEM.
     pub certificate_pem: String,
-    /// The certificate in DER.
-    pub certificate_der: CertificateDer<'static>,
+    /// The certificate and the intermediates above it, in DER.
+    pub chain: Vec<CertificateDer<'static>>,
     /// The private key, PKCS #8 in PEM.
     pub key_pem: String,
     /// The serial number, lower-case hexadecimal.
@@ -92,9 +53,16 @@ impl fmt::Debug for Leaf {
 }
 
 /// A certificate authority that is ready to sign.
+#[derive(Clone)]
 pub struct Authority {
-    issuer: Issuer<'static, KeyPair>,
+    issuer: Arc<Issuer<'static, KeyPair>>,
+    /// What its Secret holds, for putting it back.
     certificate_pem: String,
+    key_pem: String,
+    signing: CertificateDer<'static>,
+    intermediates: Vec<CertificateDer<'static>>,
+    intermediates_pem: String,
+    anchor: CertificateDer<'static>,
     roots_pem: String,
     roots: Vec<CertificateDer<'static>>,
     not_after: SystemTime,
@@ -103,6 +71,7 @@ pub struct Authority {
 impl fmt::Debug for Authority {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Authority")
+            .field("intermediates", &self.intermediates.len())
             .field("roots", &self.roots.len())
             .field("key", &"<redacted>")
             .finish_non_exhaustive()
@@ -126,70 +95,77 @@ impl Authority {
         parameters.serial_number = Some(serial_number());
         set_validity(&mut parameters, now - BACK_DATING, now + ROOT_LIFETIME)?;
         let certificate = parameters.self_signed(&key).map_err(signing)?.pem();
-        Self::from_pem(
-            certificate.as_bytes(),
-            key.serialize_pem().as_bytes(),
-            certificate.as_bytes(),
-            now,
-        )
+        let key = key.serialize_pem();
+        let files = Files {
+            names: ISTIO,
+            certificate: certificate.as_bytes(),
+            key: key.as_bytes(),
+            chain: b"",
+            roots: certificate.as_bytes(),
+        };
+        Self::from_files(&files, now)
     }
 
-    /// Reads an authority back from the keys of its Secret: `ca-cert.pem`, `ca-key.pem`, `root-cert.pem`.
+    /// Reads an authority from the keys of its Secret. Beyond the files' own checks, a certificate is issued for trial and
+    /// verified as a sidecar would, so that what no peer would accept is never put in force.
     ///
     /// # Errors
-    /// Any [`CaError`] but the two of issuing; none holds a part of the key.
-    pub fn from_pem(certificate: &[u8], key: &[u8], roots: &[u8], now: SystemTime) -> Result<Self, CaError> {
-        let unreadable = |key: &'static str| move |reason: String| CaError::Unreadable { key, reason };
-        let chain = pem::certificates(certificate).map_err(unreadable("ca-cert.pem"))?;
-        let bundle = pem::certificates(roots).map_err(unreadable("root-cert.pem"))?;
-        let der = chain.into_iter().next().ok_or(CaError::Missing("ca-cert.pem"))?;
-        let key_text = std::str::from_utf8(key).map_err(|_| CaError::Unreadable {
-            key: "ca-key.pem",
-            reason: "no text".to_owned(),
-        })?;
-        let pair = KeyPair::from_pem(key_text).map_err(|_| CaError::Unreadable {
-            key: "ca-key.pem",
-            reason: "no usable PEM private key in it".to_owned(),
-        })?;
-        let (not_before, not_after) = {
-            let (_, parsed) = X509Certificate::from_der(&der).map_err(|error| CaError::Unreadable {
-                key: "ca-cert.pem",
-                reason: error.to_string(),
-            })?;
-            let may_sign = parsed
-                .key_usage()
-                .ok()
-                .flatten()
-                .is_none_or(|usage| usage.value.key_cert_sign());
-            if !parsed.is_ca() || !may_sign {
-                return Err(CaError::NotAuthority);
-            }
-            if parsed.public_key().subject_public_key.data.as_ref() != pair.public_key_raw() {
-                return Err(CaError::KeyMismatch);
-            }
-            (parsed.validity().not_before, parsed.validity().not_after)
-        };
-        if !bundle.contains(&der) {
-            return Err(CaError::NotAmongRoots);
-        }
-        let (from, until) = (system_time(not_before), system_time(not_after));
-        if now < from || now >= until {
-            return Err(CaError::OutOfDate {
-                not_before: not_before.to_string(),
-                not_after: not_after.to_string(),
-            });
-        }
-        let issuer = Issuer::from_ca_cert_der(&der, pair).map_err(|error| CaError::Unreadable {
-            key: "ca-cert.pem",
+    /// Any [`CaError`]; none holds a part of the key.
+    pub fn from_files(files: &Files<'_>, now: SystemTime) -> Result<Self, CaError> {
+        let text = |text: &[u8]| String::from_utf8_lossy(text).into_owned();
+        let Checked {
+            key,
+            intermediates,
+            signing: certificate,
+            anchor,
+            roots,
+            not_after,
+        } = files.check(now)?;
+        let issuer = Issuer::from_ca_cert_der(&certificate, key).map_err(|error| CaError::Unreadable {
+            key: files.names.certificate,
             reason: error.to_string(),
         })?;
-        Ok(Self {
-            issuer,
-            certificate_pem: String::from_utf8_lossy(certificate).into_owned(),
-            roots_pem: String::from_utf8_lossy(roots).into_owned(),
-            roots: bundle,
-            not_after: until,
-        })
+        let authority = Self {
+            issuer: Arc::new(issuer),
+            certificate_pem: text(files.certificate),
+            key_pem: text(files.key),
+            signing: certificate,
+            intermediates_pem: pem::encode(&intermediates),
+            intermediates,
+            anchor,
+            roots_pem: text(files.roots),
+            roots,
+            not_after,
+        };
+        authority.trial(now)?;
+        Ok(authority)
+    }
+
+    fn trial(&self, now: SystemTime) -> Result<(), CaError> {
+        let domain = TrustDomain::new("cluster.local").map_err(signing)?;
+        let id = SpiffeId::new(domain, "trial", "trial").map_err(signing)?;
+        let leaf = self.issue(&Subject::Workload(id), Duration::from_secs(60), now)?;
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let time = UnixTime::since_unix_epoch(now.duration_since(UNIX_EPOCH).map_err(signing)?);
+        Material::parse(
+            leaf.certificate_pem.as_bytes(),
+            leaf.key_pem.as_bytes(),
+            self.roots_pem.as_bytes(),
+            time,
+            &provider,
+        )
+        .map_err(|error| CaError::Trial(error.to_string()))?;
+        Ok(())
+    }
+
+    /// This authority with the roots of another one: what is published before that one issues.
+    #[must_use]
+    pub fn trusting(&self, other: &Self) -> Self {
+        Self {
+            roots_pem: other.roots_pem.clone(),
+            roots: other.roots.clone(),
+            ..self.clone()
+        }
     }
 
     /// Issues a leaf with a fresh key: ECDSA P-256, valid from [`BACK_DATING`] before `now` until `now` plus `ttl`, but
@@ -239,8 +215,10 @@ impl Authority {
             reason,
         })?;
         Ok(Leaf {
-            certificate_pem: certificate.pem(),
-            certificate_der: certificate.into(),
+            certificate_pem: certificate.pem() + &self.intermediates_pem,
+            chain: std::iter::once(certificate.into())
+                .chain(self.intermediates.iter().cloned())
+                .collect(),
             key_pem: key.serialize_pem(),
             serial: serial_hex,
             not_after,
@@ -259,21 +237,39 @@ impl Authority {
         &self.roots
     }
 
-    /// The signing certificate in PEM.
+    /// The signing certificate.
     #[must_use]
-    pub fn certificate_pem(&self) -> &str {
-        &self.certificate_pem
+    pub fn signing(&self) -> &CertificateDer<'static> {
+        &self.signing
     }
 
-    /// The end of the signing certificate's validity.
+    /// The certificates between a leaf and a root, the signing one first; none where that is a root itself.
+    #[must_use]
+    pub fn intermediates(&self) -> &[CertificateDer<'static>] {
+        &self.intermediates
+    }
+
+    /// The root that its certificates hang on.
+    #[must_use]
+    pub fn anchor(&self) -> &CertificateDer<'static> {
+        &self.anchor
+    }
+
+    /// The first end of validity from the signing certificate to the root.
     #[must_use]
     pub fn not_after(&self) -> SystemTime {
         self.not_after
     }
 
+    /// The signing certificate in PEM, as it was read.
+    #[must_use]
+    pub fn certificate_pem(&self) -> &str {
+        &self.certificate_pem
+    }
+
     /// The private key in PEM, for the Secret that it is kept in and for nothing else.
-    pub(super) fn key_pem(&self) -> String {
-        self.issuer.key().serialize_pem()
+    pub(super) fn key_pem(&self) -> &str {
+        &self.key_pem
     }
 }
 
@@ -317,14 +313,10 @@ pub fn system_time(time: ASN1Time) -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(u64::try_from(time.timestamp()).unwrap_or(0))
 }
 
-fn signing(error: impl fmt::Display) -> CaError {
-    CaError::Signing(error.to_string())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use x509_parser::prelude::{GeneralName, ParsedExtension};
+    use x509_parser::prelude::{FromDer, GeneralName, ParsedExtension, X509Certificate};
 
     const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -339,7 +331,7 @@ mod tests {
         let leaf = authority
             .issue(&Subject::Workload(id.parse().unwrap()), DAY, now())
             .unwrap();
-        let (_, parsed) = X509Certificate::from_der(&leaf.certificate_der).unwrap();
+        let (_, parsed) = X509Certificate::from_der(&leaf.chain[0]).unwrap();
 
         assert_eq!(parsed.subject().iter().count(), 0);
         let names = parsed.subject_alternative_name().unwrap().unwrap();
@@ -405,42 +397,6 @@ mod tests {
             .issue(&Subject::Server(vec!["a.b.svc".to_owned()]), DAY, late)
             .unwrap();
         assert_eq!(leaf.not_after, authority.not_after());
-    }
-
-    #[test]
-    fn a_damaged_authority_is_named() {
-        let (one, two) = (Authority::generate(now()).unwrap(), Authority::generate(now()).unwrap());
-        let (certificate, key) = (one.certificate_pem().as_bytes(), one.key_pem());
-        let leaf = one.issue(&Subject::Server(vec!["a.b".to_owned()]), DAY, now()).unwrap();
-        let later = now() + ROOT_LIFETIME;
-        let read = |certificate: &[u8], key: &str, roots: &[u8], now| {
-            Authority::from_pem(certificate, key.as_bytes(), roots, now).map(|_| ())
-        };
-        assert_eq!(read(certificate, &key, certificate, now()), Ok(()));
-        assert_eq!(
-            read(certificate, &two.key_pem(), certificate, now()),
-            Err(CaError::KeyMismatch)
-        );
-        assert_eq!(
-            read(certificate, &key, two.certificate_pem().as_bytes(), now()),
-            Err(CaError::NotAmongRoots)
-        );
-        assert_eq!(
-            read(leaf.certificate_pem.as_bytes(), &leaf.key_pem, certificate, now()),
-            Err(CaError::NotAuthority)
-        );
-        assert!(matches!(
-            read(certificate, &key, certificate, later),
-            Err(CaError::OutOfDate { .. })
-        ));
-        for (certificate, key, roots, name) in [
-            (&b"x"[..], &*key, certificate, "ca-cert.pem"),
-            (certificate, "x", certificate, "ca-key.pem"),
-            (certificate, &*key, &b""[..], "root-cert.pem"),
-        ] {
-            let error = read(certificate, key, roots, now()).unwrap_err();
-            assert!(error.to_string().starts_with(name), "{error}");
-        }
     }
 
     #[test]

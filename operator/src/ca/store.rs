@@ -1,5 +1,8 @@
-//! The Secret that the root lives in: the lease holder makes it when it is absent, everyone reads it, nobody overwrites
-//! it. A damaged or expired Secret is an error that is shown; the authority that was loaded before stays in force.
+//! The two Secrets that an authority may live in: `cacerts`, which the mesh's owner makes and nobody else writes, and
+//! `istio-ca-secret`, which the lease holder makes when there is neither. `cacerts` goes before, as in Istio.
+//!
+//! An annotation of `istio-ca-secret` says what has become of it, so that an operator that starts anew knows which root the
+//! running pods trust: [`Mark::InForce`], or [`Mark::Superseded`] once certificates come from `cacerts`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,157 +10,258 @@ use std::time::{Duration, SystemTime};
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
-use kube::api::{Api, PostParams};
-use kube::core::{DeserializeGuard, ObjectMeta};
-use kube::runtime::watcher;
+use kube::ResourceExt;
+use kube::api::{Api, Patch, PatchParams, PostParams};
+use kube::core::ObjectMeta;
+use serde_json::json;
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
-use super::authority::{Authority, CaError};
+use super::authority::Authority;
+use super::error::CaError;
+use super::files::{Files, ISTIO, Names, TLS};
+use super::load::Loaded;
 use crate::kubernetes::leader::Leadership;
-use crate::kubernetes::watch::{Change, follow};
-use crate::metrics::Metrics;
 
-/// The Secret's name and type, Istio's.
-pub const SECRET_NAME: &str = "istio-ca-secret";
-const SECRET_TYPE: &str = "istio.io/ca-root";
+/// The Secret that the mesh's owner makes, Istio's name.
+pub const GIVEN: &str = "cacerts";
 
-const CERTIFICATE: &str = "ca-cert.pem";
-const KEY: &str = "ca-key.pem";
-const ROOTS: &str = "root-cert.pem";
+/// The Secret of the self-signed root and its type, Istio's.
+pub const OWN: &str = "istio-ca-secret";
+const OWN_TYPE: &str = "istio.io/ca-root";
+
+/// The annotation of [`OWN`] that says what has become of it.
+const MARK: &str = "security.pinnace.dev/authority";
+
+/// A revocation list in [`GIVEN`], which newer Istios read and nothing here does.
+const CRL: &str = "ca-crl.pem";
 
 /// How often the lease holder looks whether the Secret is there: before there is an authority, and after.
 const FIRST_PERIOD: Duration = Duration::from_secs(1);
 const PERIOD: Duration = Duration::from_secs(10);
 
-/// Reads the authority from its Secret.
-///
-/// # Errors
-/// What [`Authority::from_pem`] says, or the key that is missing.
-pub fn read(secret: &Secret, now: SystemTime) -> Result<Authority, CaError> {
-    let value = |key: &'static str| {
-        let data = secret
-            .data
-            .as_ref()
-            .and_then(|data| data.get(key))
-            .map(|bytes| bytes.0.as_slice());
-        data.filter(|bytes| !bytes.is_empty()).ok_or(CaError::Missing(key))
-    };
-    Authority::from_pem(value(CERTIFICATE)?, value(KEY)?, value(ROOTS)?, now)
+/// What has become of the self-signed root.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mark {
+    /// Certificates are issued from it.
+    InForce,
+    /// Certificates come from `cacerts`.
+    Superseded,
 }
 
-/// The Secret for an authority.
+impl Mark {
+    fn text(self) -> &'static str {
+        match self {
+            Self::InForce => "in-force",
+            Self::Superseded => "superseded-by-cacerts",
+        }
+    }
+
+    /// What a Secret's annotation says.
+    #[must_use]
+    pub fn of(secret: &Secret) -> Option<Self> {
+        let text = secret.annotations().get(MARK)?;
+        [Self::InForce, Self::Superseded]
+            .into_iter()
+            .find(|mark| mark.text() == text)
+    }
+}
+
+/// Reads an authority from its Secret, in Istio's keys, or in those of a `kubernetes.io/tls` Secret where they are not there.
+///
+/// # Errors
+/// What [`Authority::from_files`] says, or the key that is missing.
+pub fn read(secret: &Secret, now: SystemTime) -> Result<Authority, CaError> {
+    let data = secret.data.as_ref();
+    let value = |key: &str| data.and_then(|data| data.get(key)).map_or(&b""[..], |bytes| &bytes.0);
+    let there = |key| !value(key).is_empty();
+    let tls = !there(ISTIO.certificate) && there(TLS.certificate) && there(TLS.key) && there(TLS.roots);
+    let names: Names = if tls { TLS } else { ISTIO };
+    for key in [names.certificate, names.key, names.roots] {
+        if !there(key) {
+            return Err(CaError::Missing(key));
+        }
+    }
+    if there(CRL) {
+        warn!(
+            secret = secret.name_any(),
+            "{CRL} is not read: certificates that it revokes are still accepted"
+        );
+    }
+    let files = Files {
+        names,
+        certificate: value(names.certificate),
+        key: value(names.key),
+        chain: value(names.chain),
+        roots: value(names.roots),
+    };
+    Authority::from_files(&files, now)
+}
+
+/// The Secret for a self-signed root.
 fn secret(authority: &Authority, namespace: &str) -> Secret {
     let text = |text: &str| ByteString(text.as_bytes().to_vec());
     Secret {
         metadata: ObjectMeta {
-            name: Some(SECRET_NAME.to_owned()),
+            name: Some(OWN.to_owned()),
             namespace: Some(namespace.to_owned()),
             labels: Some(BTreeMap::from([(
                 mesh_api::labels::MANAGED_BY.to_owned(),
                 mesh_api::labels::MANAGED_BY_PINNACE.to_owned(),
             )])),
+            annotations: Some(BTreeMap::from([(MARK.to_owned(), Mark::InForce.text().to_owned())])),
             ..ObjectMeta::default()
         },
-        type_: Some(SECRET_TYPE.to_owned()),
+        type_: Some(OWN_TYPE.to_owned()),
         data: Some(BTreeMap::from([
-            (CERTIFICATE.to_owned(), text(authority.certificate_pem())),
-            (KEY.to_owned(), text(&authority.key_pem())),
-            (ROOTS.to_owned(), text(authority.roots_pem())),
+            (ISTIO.certificate.to_owned(), text(authority.certificate_pem())),
+            (ISTIO.key.to_owned(), text(authority.key_pem())),
+            (ISTIO.roots.to_owned(), text(authority.roots_pem())),
         ])),
         ..Secret::default()
     }
 }
 
-/// Follows the Secret and publishes the authority. Runs until the process ends.
-pub async fn load(
-    secrets: Api<DeserializeGuard<Secret>>,
-    publish: watch::Sender<Option<Arc<Authority>>>,
-    metrics: Arc<Metrics>,
-) {
-    let only = watcher::Config::default().fields(&format!("metadata.name={SECRET_NAME}"));
-    follow(secrets, only, metrics.clone(), |change| {
-        if let Change::Applied(found) = change {
-            match read(&found, SystemTime::now()) {
-                Ok(authority) => {
-                    let same = publish.borrow().as_ref().is_some_and(|held| {
-                        held.certificate_pem() == authority.certificate_pem() && held.roots_pem() == authority.roots_pem()
-                    });
-                    metrics.ca_usable.set(1);
-                    if !same {
-                        info!(roots = authority.roots().len(), "the certificate authority is loaded");
-                        publish.send_replace(Some(Arc::new(authority)));
-                    }
-                }
-                Err(reason) => {
-                    metrics.ca_usable.set(0);
-                    error!(secret = SECRET_NAME, %reason, "the certificate authority's Secret cannot be used and is left as it is");
-                }
-            }
-        }
-    })
-    .await;
-}
-
-/// Sees to it that the Secret exists, while this replica holds the lease. An authority that is loaded is put back when
-/// its Secret was deleted, since a new root would cut every running pod off.
+/// Sees to the self-signed root while this replica holds the lease: that it exists where there is no `cacerts`, and that
+/// its mark is right. One that is loaded is put back when its Secret was deleted, since a new root would cut every running
+/// pod off.
 pub async fn keep(
     secrets: Api<Secret>,
     namespace: String,
-    authority: watch::Receiver<Option<Arc<Authority>>>,
+    loaded: watch::Receiver<Option<Loaded>>,
     leadership: Leadership,
 ) {
     loop {
-        match secrets.get_opt(SECRET_NAME).await {
-            Ok(Some(_)) => {}
-            Ok(None) if !leadership.held() => {}
-            Ok(None) => {
-                let held = authority.borrow().clone();
-                let restored = held.is_some();
-                match held.map_or_else(|| Authority::generate(SystemTime::now()).map(Arc::new), Ok) {
-                    Ok(root) => match secrets.create(&PostParams::default(), &secret(&root, &namespace)).await {
-                        Ok(_) if restored => warn!(
-                            secret = SECRET_NAME,
-                            "the certificate authority's Secret was gone and is restored"
-                        ),
-                        Ok(_) => info!(secret = SECRET_NAME, "made a certificate authority"),
-                        Err(reason) => {
-                            warn!(secret = SECRET_NAME, %reason, "the certificate authority's Secret cannot be made")
-                        }
-                    },
-                    Err(reason) => error!(%reason, "no certificate authority can be made"),
-                }
-            }
-            Err(reason) => warn!(secret = SECRET_NAME, %reason, "the certificate authority's Secret cannot be read"),
+        if let Err(reason) = look(&secrets, &namespace, &loaded, &leadership).await {
+            warn!(secret = OWN, %reason, "the certificate authority's Secret cannot be kept");
         }
-        let loaded = authority.borrow().is_some();
-        tokio::time::sleep(if loaded { PERIOD } else { FIRST_PERIOD }).await;
+        let period = if loaded.borrow().is_some() {
+            PERIOD
+        } else {
+            FIRST_PERIOD
+        };
+        tokio::time::sleep(period).await;
+    }
+}
+
+async fn look(
+    secrets: &Api<Secret>,
+    namespace: &str,
+    loaded: &watch::Receiver<Option<Loaded>>,
+    leadership: &Leadership,
+) -> Result<(), kube::Error> {
+    let found = secrets.get_opt(OWN).await?;
+    let given = secrets.get_metadata_opt(GIVEN).await?.is_some();
+    if !leadership.held() {
+        return Ok(());
+    }
+    let held = loaded.borrow().clone();
+    match (found, held) {
+        (Some(found), Some(held)) => {
+            let mark = if held.given { Mark::Superseded } else { Mark::InForce };
+            if Mark::of(&found) != Some(mark) {
+                let patch = Patch::Merge(json!({"metadata": {"annotations": {MARK: mark.text()}}}));
+                secrets.patch(OWN, &PatchParams::default(), &patch).await?;
+            }
+        }
+        (Some(_), None) => {}
+        (None, Some(held)) => {
+            if !held.given {
+                make(secrets, &held.authority, namespace).await?;
+                warn!(
+                    secret = OWN,
+                    "the certificate authority's Secret was gone and is restored"
+                );
+            }
+        }
+        // One that cannot be used is no reason for a root of our own.
+        (None, None) if given => {}
+        (None, None) => match Authority::generate(SystemTime::now()) {
+            Ok(root) => {
+                make(secrets, &Arc::new(root), namespace).await?;
+                info!(secret = OWN, "made a certificate authority");
+            }
+            Err(reason) => error!(%reason, "no certificate authority can be made"),
+        },
+    }
+    Ok(())
+}
+
+async fn make(secrets: &Api<Secret>, authority: &Authority, namespace: &str) -> Result<(), kube::Error> {
+    let new = secret(authority, namespace);
+    match secrets.create(&PostParams::default(), &new).await {
+        // Somebody was faster; the watch tells of it.
+        Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
+        other => other.map(|_| ()),
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+    use crate::ca::fixtures::{Made, now};
+
+    /// A Secret of these keys.
+    pub(in crate::ca) fn of(name: &str, values: &[(&str, String)]) -> Secret {
+        let data = values
+            .iter()
+            .map(|(key, text)| ((*key).to_owned(), ByteString(text.clone().into_bytes())));
+        Secret {
+            metadata: ObjectMeta {
+                name: Some(name.to_owned()),
+                ..ObjectMeta::default()
+            },
+            data: Some(data.collect()),
+            ..Secret::default()
+        }
+    }
 
     #[test]
     fn what_is_written_reads_back() {
         let now = SystemTime::now();
         let authority = Authority::generate(now).unwrap();
         let stored = secret(&authority, "istio-system");
-        assert_eq!(
-            read(&stored, now).unwrap().certificate_pem(),
-            authority.certificate_pem()
-        );
+        let again = read(&stored, now).unwrap();
+        assert_eq!(again.signing(), authority.signing());
         assert_eq!(stored.type_.as_deref(), Some("istio.io/ca-root"));
+        assert_eq!(Mark::of(&stored), Some(Mark::InForce));
+        assert!(again.intermediates().is_empty());
     }
 
     #[test]
     fn a_missing_key_is_named() {
         let now = SystemTime::now();
-        for key in [CERTIFICATE, KEY, ROOTS] {
+        for key in [ISTIO.certificate, ISTIO.key, ISTIO.roots] {
             let mut stored = secret(&Authority::generate(now).unwrap(), "istio-system");
             stored.data.as_mut().unwrap().remove(key);
             assert_eq!(read(&stored, now).map(|_| ()), Err(CaError::Missing(key)));
+        }
+    }
+
+    #[test]
+    fn both_of_istios_forms_are_read() {
+        let root = Made::root("root");
+        let upper = root.intermediate("upper");
+        let lower = upper.intermediate("lower");
+        let key = lower.key.serialize_pem();
+        // As Istio's own scripts make it: the chain holds the signing certificate and the root too.
+        let whole = [lower.pem(), upper.pem(), root.pem()].concat();
+        for values in [
+            vec![
+                ("ca-cert.pem", lower.pem()),
+                ("ca-key.pem", key.clone()),
+                ("cert-chain.pem", whole.clone()),
+                ("root-cert.pem", root.pem()),
+            ],
+            vec![
+                ("tls.crt", [lower.pem(), upper.pem()].concat()),
+                ("tls.key", key.clone()),
+                ("ca.crt", root.pem()),
+            ],
+        ] {
+            let authority = read(&of(GIVEN, &values), now()).unwrap();
+            assert_eq!(authority.intermediates(), [lower.der().clone(), upper.der().clone()]);
+            assert_eq!(authority.roots(), [root.der().clone()]);
         }
     }
 }

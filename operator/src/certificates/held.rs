@@ -54,8 +54,11 @@ pub enum Defect {
     #[error("{0}")]
     Unfit(verdict::Refusal),
     /// It is not signed by the present authority.
-    #[error("tls.crt is not signed by the mesh's root")]
-    OtherRoot,
+    #[error("tls.crt is not signed by the mesh's certificate authority")]
+    OtherAuthority,
+    /// What follows the leaf are not the present intermediates.
+    #[error("tls.crt does not carry the intermediates of the mesh's certificate authority")]
+    Chain,
     /// The trusted roots are not the present ones.
     #[error("ca.crt does not hold the mesh's roots")]
     Roots,
@@ -115,6 +118,7 @@ fn judge(secret: &Secret, expected: &Expected<'_>, provider: &CryptoProvider, no
         return Err(Defect::Roots);
     }
     let leaf = chain.first().cloned().ok_or(Defect::Unreadable(CERTIFICATE))?;
+    let intermediates = chain[1..].to_vec();
     let signing = provider
         .key_provider
         .load_private_key(key)
@@ -129,11 +133,13 @@ fn judge(secret: &Secret, expected: &Expected<'_>, provider: &CryptoProvider, no
     };
     verdict::certificate(&leaf, expected.subject, &limits).map_err(Defect::Unfit)?;
     let (_, parsed) = X509Certificate::from_der(&leaf).map_err(|_| Defect::Unreadable(CERTIFICATE))?;
-    let signed = expected.authority.roots().iter().any(|root| {
-        X509Certificate::from_der(root).is_ok_and(|(_, root)| parsed.verify_signature(Some(root.public_key())).is_ok())
-    });
+    let signed = X509Certificate::from_der(expected.authority.signing())
+        .is_ok_and(|(_, signing)| parsed.verify_signature(Some(signing.public_key())).is_ok());
     if !signed {
-        return Err(Defect::OtherRoot);
+        return Err(Defect::OtherAuthority);
+    }
+    if intermediates != expected.authority.intermediates() {
+        return Err(Defect::Chain);
     }
     Ok(Pair {
         not_before: parsed.validity().not_before.timestamp(),

@@ -211,7 +211,7 @@ mod tests {
         );
         assert_eq!(
             defect(judge(&foreign, &subject, &authority, "u", now)),
-            Some(Defect::OtherRoot)
+            Some(Defect::OtherAuthority)
         );
         let mut swapped = secret.clone();
         let key = authority.issue(&subject, DAY, now).unwrap().key_pem;

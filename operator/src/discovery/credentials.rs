@@ -59,7 +59,7 @@ pub fn configure(
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(|error| said(&error))?
         .with_client_cert_verifier(Arc::new(verifier))
-        .with_single_cert(vec![leaf.certificate_der], key)
+        .with_single_cert(leaf.chain, key)
         .map_err(|error| said(&error))?;
     config.alpn_protocols = vec![b"h2".to_vec()];
     // A resumed session's certificate is not verified again, and streams are long: no tickets.

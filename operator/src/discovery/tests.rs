@@ -137,10 +137,7 @@ impl Server {
             .unwrap()
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(verifier))
-            .with_client_auth_cert(
-                vec![leaf.certificate_der],
-                pem::private_key(leaf.key_pem.as_bytes()).unwrap(),
-            )
+            .with_client_auth_cert(leaf.chain, pem::private_key(leaf.key_pem.as_bytes()).unwrap())
             .unwrap();
         config.alpn_protocols = vec![b"h2".to_vec()];
         let connector = TlsConnector::from(Arc::new(config));

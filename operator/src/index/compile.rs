@@ -33,6 +33,7 @@ fn service(world: &World, mesh: &MeshFacts, name: &Named, port: u16) -> Option<D
     let declared = service.ports.iter().find(|candidate| candidate.port == port)?;
     let mut ready = BTreeMap::new();
     let mut going = BTreeMap::new();
+    let mut unready = BTreeMap::new();
     // Servers that are not ready now may be asked the moment they are, so their identities are among the accepted ones.
     let mut identities = BTreeSet::new();
     for slice in world.slices_of(name) {
@@ -41,16 +42,22 @@ fn service(world: &World, mesh: &MeshFacts, name: &Named, port: u16) -> Option<D
         };
         for found in slice.endpoints.iter().filter(|found| world.knows(found)) {
             let endpoint = endpoint(world, mesh, SocketAddr::new(found.address, *number));
-            identities.extend(endpoint.identity.clone());
+            identities.extend(accepted(mesh, &endpoint));
             if found.ready {
                 ready.insert(endpoint.address, endpoint);
             } else if found.serving {
                 going.insert(endpoint.address, endpoint);
+            } else if !found.terminating {
+                unready.insert(endpoint.address, endpoint);
             }
         }
     }
     // As kube-proxy does: what is going away but still serves is better than nothing.
     let chosen = if ready.is_empty() { going } else { ready };
+    // A proxy goes on with those of them that it knew as ready.
+    if !chosen.is_empty() {
+        unready.clear();
+    }
     Some(Destination {
         host: fqdn(&name.1, &name.0, &mesh.cluster_domain).into(),
         namespace: name.0.clone(),
@@ -62,6 +69,7 @@ fn service(world: &World, mesh: &MeshFacts, name: &Named, port: u16) -> Option<D
             Resolution::Balanced
         },
         endpoints: chosen.into_values().collect(),
+        unready: unready.into_values().collect(),
         identities: identities.into_iter().collect(),
     })
 }
@@ -76,8 +84,22 @@ fn pod(world: &World, mesh: &MeshFacts, address: SocketAddr) -> Option<Destinati
         port: address.port(),
         protocol: protocol.unwrap_or_default(),
         resolution: Resolution::OriginalDestination,
-        identities: endpoint.identity.iter().cloned().collect(),
+        identities: accepted(mesh, &endpoint).collect(),
         endpoints: vec![endpoint],
+        unready: Vec::new(),
+    })
+}
+
+/// Whom a client takes for the server at an endpoint: its service account in the mesh's trust domain and, as in Istio, in
+/// every alias of it, since a server keeps the certificate of the old domain for a while after the mesh was renamed.
+fn accepted(mesh: &MeshFacts, endpoint: &Endpoint) -> impl Iterator<Item = SpiffeId> {
+    let aliases = mesh.aliases.clone();
+    endpoint.identity.clone().into_iter().flat_map(move |identity| {
+        let others: Vec<_> = aliases
+            .iter()
+            .map(|alias| identity.in_trust_domain(alias.clone()))
+            .collect();
+        std::iter::once(identity).chain(others)
     })
 }
 

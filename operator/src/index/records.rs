@@ -197,6 +197,8 @@ pub struct SliceEndpoint {
     pub ready: bool,
     /// Whether it answers, though it may be going away.
     pub serving: bool,
+    /// Whether its pod is being deleted.
+    pub terminating: bool,
 }
 
 /// An EndpointSlice.
@@ -241,6 +243,9 @@ impl SliceRecord {
                 pod,
                 ready,
                 serving: conditions.and_then(|conditions| conditions.serving).unwrap_or(ready),
+                terminating: conditions
+                    .and_then(|conditions| conditions.terminating)
+                    .unwrap_or(false),
             })
         });
         Some(Self {

@@ -282,6 +282,42 @@ fn endpoints_that_go_away_serve_while_none_is_ready() {
 }
 
 #[test]
+fn endpoints_that_are_not_ready_are_told_where_none_is() {
+    let index = shop();
+    let mut record = slice("http", &[("10.0.0.1", false, false), ("10.0.0.2", false, false)]).unwrap();
+    record.endpoints[1].terminating = true;
+    index.apply(|world, _| world.slice(&named("shop", "reviews-1"), Some(record.clone())));
+    let unready = || {
+        let found = ask(&index, "host/reviews:80", "shop").unwrap();
+        let list = |endpoints: &[mesh_core::destination::Endpoint]| {
+            endpoints.iter().map(|e| e.address.to_string()).collect::<Vec<_>>()
+        };
+        (list(&found.endpoints), list(&found.unready))
+    };
+    assert_eq!(unready(), (vec![], vec!["10.0.0.1:8080".to_owned()]));
+    record.endpoints[1].ready = true;
+    index.apply(|world, _| world.slice(&named("shop", "reviews-1"), Some(record.clone())));
+    assert_eq!(unready(), (vec!["10.0.0.2:8080".to_owned()], vec![]));
+}
+
+#[test]
+fn a_server_may_have_the_identity_of_an_alias() {
+    let index = shop();
+    let mut mesh = index.read(|_, mesh| mesh.clone());
+    mesh.aliases = vec![TrustDomain::new("old.example").unwrap()];
+    index.set_mesh(mesh);
+    let found = ask(&index, "host/reviews:80", "shop").unwrap();
+    let identities: Vec<_> = found.identities.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        identities,
+        [
+            "spiffe://cluster.local/ns/shop/sa/sa",
+            "spiffe://old.example/ns/shop/sa/sa"
+        ]
+    );
+}
+
+#[test]
 fn a_change_touches_what_depends_on_it_and_nothing_else() {
     let index = shop();
     let touched = |event: &dyn Fn(&mut super::World) -> Changed| {

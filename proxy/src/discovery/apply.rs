@@ -86,7 +86,13 @@ impl Applier {
                 continue;
             };
             match destination(resource) {
-                Ok(destination) => {
+                Ok(mut destination) => {
+                    if let Some(Known::Found {
+                        destination: before, ..
+                    }) = slot.known().as_deref()
+                    {
+                        keep(before, &mut destination);
+                    }
                     let destination = self.share(destination);
                     slot.set(Known::Found {
                         destination,
@@ -128,6 +134,24 @@ impl Applier {
         let destination = Arc::new(destination);
         self.shared.insert(key, Arc::downgrade(&destination));
         destination
+    }
+}
+
+/// Where no endpoint is ready any more, goes on with those that were and are still there, as they are now.
+fn keep(before: &Destination, now: &mut Destination) {
+    if !now.endpoints.is_empty() || now.unready.is_empty() {
+        return;
+    }
+    let were = |address| before.endpoints.iter().any(|endpoint| endpoint.address == address);
+    let kept = now.unready.iter().filter(|endpoint| were(endpoint.address));
+    now.endpoints = kept.cloned().collect();
+    if !now.endpoints.is_empty() {
+        tracing::warn!(
+            host = &*now.host,
+            port = now.port,
+            endpoints = now.endpoints.len(),
+            "no endpoint is ready any more: those that were ready last are used on"
+        );
     }
 }
 
@@ -232,5 +256,63 @@ impl Reasons {
             let _ = write!(self.text, "; and {} more", self.count - MOST_REASONS);
         }
         (self.count > 0).then_some(self.text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mesh_core::destination::{Endpoint, Resolution};
+    use mesh_core::protocol::Declared;
+
+    fn endpoints(last: &[u8]) -> Vec<Endpoint> {
+        last.iter()
+            .map(|last| Endpoint {
+                address: ([10, 0, 0, *last], 80).into(),
+                mutual_tls: false,
+                identity: None,
+                workload: "web".into(),
+            })
+            .collect()
+    }
+
+    fn destination(ready: &[u8], unready: &[u8]) -> Destination {
+        Destination {
+            host: "web".into(),
+            namespace: "shop".into(),
+            port: 80,
+            protocol: Declared::Http,
+            resolution: Resolution::Balanced,
+            endpoints: endpoints(ready),
+            unready: endpoints(unready),
+            identities: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn the_last_endpoints_are_kept_when_all_turn_unready_and_not_when_they_go() {
+        for (case, before, now, want) in [
+            (
+                "all unready",
+                [1, 2].as_slice(),
+                (&[][..], [1, 2].as_slice()),
+                [1, 2].as_slice(),
+            ),
+            ("one of them is gone", &[1, 2], (&[], &[2]), &[2]),
+            ("a new one was never ready", &[1], (&[], &[1, 3]), &[1]),
+            ("only new ones", &[1], (&[], &[3]), &[]),
+            ("one is ready again", &[1, 2], (&[2], &[]), &[2]),
+            ("scaled to nothing", &[1, 2], (&[], &[]), &[]),
+        ] {
+            let mut got = destination(now.0, now.1);
+            keep(&destination(before, &[]), &mut got);
+            assert_eq!(got.endpoints, endpoints(want), "{case}");
+        }
+        // For as long as it lasts.
+        let mut once = destination(&[], &[1, 2]);
+        keep(&destination(&[1, 2], &[]), &mut once);
+        let mut twice = destination(&[], &[1, 2, 3]);
+        keep(&once, &mut twice);
+        assert_eq!(twice.endpoints, endpoints(&[1, 2]));
     }
 }

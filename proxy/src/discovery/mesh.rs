@@ -11,6 +11,7 @@ use mesh_core::peer_authentication::{Effective, PortMode};
 use mesh_wire::convert::{TrustBundle, Workload};
 use tokio::sync::{mpsc, watch};
 
+use super::freshness::Freshness;
 use super::name::{Name, is_host};
 use super::table::{Forget, Inserted, Known, Slot, Table};
 
@@ -101,6 +102,7 @@ struct Shared {
     connection_changed: AtomicU64,
     /// Milliseconds since the epoch; 0 before the first.
     last_update: AtomicU64,
+    freshness: Freshness,
     /// What the tables' coarse clock counts from.
     started: Instant,
 }
@@ -124,6 +126,7 @@ impl Mesh {
             connected: AtomicBool::new(false),
             connection_changed: AtomicU64::new(0),
             last_update: AtomicU64::new(0),
+            freshness: Freshness::default(),
             started: Instant::now(),
         };
         (
@@ -293,10 +296,30 @@ impl Mesh {
     pub(super) fn set_connected(&self, connected: bool) {
         self.shared.connected.store(connected, Ordering::Relaxed);
         note_now(&self.shared.connection_changed);
+        self.shared.freshness.confirm(SystemTime::now());
     }
 
     pub(super) fn updated(&self) {
         note_now(&self.shared.last_update);
+        self.shared.freshness.changed.notify_one();
+    }
+
+    pub(super) fn freshness(&self) -> &Freshness {
+        &self.shared.freshness
+    }
+
+    /// Makes a slot for a name that the data path asked for in an earlier life. A full table takes no more.
+    pub(super) fn expect(&self, name: &str) {
+        let table = if is_host(name) {
+            &self.shared.hosts
+        } else {
+            &self.shared.addresses
+        };
+        let nothing = Forget {
+            known: false,
+            unused: u32::MAX,
+        };
+        table.insert(name, self.now(), nothing);
     }
 
     pub(super) fn set_trust(&self, bundle: TrustBundle, version: &str) {

@@ -7,13 +7,16 @@
 //! and from then on the operator sends its changes.
 //!
 //! A proxy outlives its control plane: what was received stays in force while no operator answers, and nothing is forgotten
-//! meanwhile. What does not decode is refused with the reason, and the last good one stays in force.
+//! meanwhile. What does not decode is refused with the reason, and the last good one stays in force. All of it is kept in a
+//! file too ([`saved`]), for a proxy that starts again meanwhile.
 
 mod apply;
 mod client;
 mod connect;
+mod freshness;
 mod mesh;
 mod name;
+mod saved;
 mod snapshot;
 mod stream;
 mod table;
@@ -21,6 +24,7 @@ mod table;
 pub use client::{Backoff, Client};
 pub use connect::ConnectError;
 pub use mesh::{Answer, Limits, Lookup, Mesh, Requests};
+pub use saved::{File, SavedError};
 pub use snapshot::{Found, destination_bytes};
 pub use stream::StreamError;
 

@@ -68,9 +68,7 @@ impl Mesh {
             connected: self.connected(),
             since: self.connection_changed().map(seconds),
             last_update: self.last_update().map(seconds),
-            age_seconds: self
-                .last_update()
-                .map(|at| SystemTime::now().duration_since(at).map_or(0, |age| age.as_secs())),
+            age_seconds: self.age().map(|age| age.as_secs()),
             ready: self.is_ready(),
             versions: names.into_iter().map(short).zip(self.own_versions()).collect(),
             hosts,
@@ -94,6 +92,8 @@ impl Mesh {
         json!({
             "connected": self.connected(),
             "ready": self.is_ready(),
+            "from_file": self.restored(),
+            "age_seconds": self.age().map(|age| age.as_secs()),
             "last_update": updated.map(|since| since.as_secs()),
             "hosts": hosts,
             "addresses": asked.len() - hosts,
@@ -193,6 +193,7 @@ fn destination(destination: &Destination) -> Value {
         "protocol": destination.protocol.as_str(),
         "resolution": format!("{:?}", destination.resolution),
         "endpoints": endpoints.collect::<Vec<_>>(),
+        "unready": destination.unready.len(),
         "identities": destination.identities.iter().map(ToString::to_string).collect::<Vec<_>>(),
     })
 }

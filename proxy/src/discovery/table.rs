@@ -256,6 +256,7 @@ mod tests {
             protocol: mesh_core::protocol::Declared::Http,
             resolution: mesh_core::destination::Resolution::Balanced,
             endpoints: Vec::new(),
+            unready: Vec::new(),
             identities: Vec::new(),
         };
         Known::Found {

@@ -40,6 +40,9 @@ pub struct Flags {
     /// Where the certificate is mounted: tls.crt, tls.key, ca.crt.
     #[arg(long, env = "CERT_DIR", default_value = "/etc/certs")]
     cert_dir: PathBuf,
+    /// Where the last good configuration is kept over a restart; nowhere if empty.
+    #[arg(long, env = "SNAPSHOT_DIR", default_value = "")]
+    snapshot_dir: String,
     /// Threads that carry traffic; at most the machine's processors.
     #[arg(long, env = "PROXY_CONCURRENCY", default_value = "2")]
     proxy_concurrency: String,
@@ -74,6 +77,8 @@ pub struct Config {
     pub operator: SpiffeId,
     /// Where the certificate is mounted.
     pub cert_dir: PathBuf,
+    /// Where the last good configuration is kept over a restart.
+    pub snapshot_dir: Option<PathBuf>,
     /// Threads that carry traffic.
     pub concurrency: usize,
     /// Connections open at once.
@@ -193,6 +198,7 @@ impl Config {
                 discovery_address: flags.discovery_address.clone(),
                 operator,
                 cert_dir: flags.cert_dir.clone(),
+                snapshot_dir: Some(PathBuf::from(&flags.snapshot_dir)).filter(|folder| !folder.as_os_str().is_empty()),
                 concurrency: threads(concurrency),
                 max_connections: usize::try_from(max_connections).unwrap_or(usize::MAX),
                 tls_resumption: flags.tls_resumption == "on",

@@ -12,7 +12,7 @@ mod workers;
 pub use config::{Config, ConfigError, Flags};
 
 use crate::admin::{self, Handles, LogControl, Phase};
-use crate::discovery::{Backoff, Client, Limits, Mesh};
+use crate::discovery::{self, Backoff, Client, Limits, Mesh};
 use crate::http::pool::Pool;
 use crate::identity::{self, Identity};
 use crate::metrics::Metrics;
@@ -52,6 +52,11 @@ pub async fn run(config: Config, log: LogControl) -> anyhow::Result<()> {
     let refusals = Refusals::new(metrics.clone());
     let identity = Identity::default();
     let (mesh, requests) = Mesh::new(Limits::default());
+    if let Some(folder) = &config.snapshot_dir {
+        let file = discovery::File::new(folder, &config.namespace, &config.pod_name);
+        recall(&file, &mesh);
+        tokio::spawn(file.keep(mesh.clone()));
+    }
     let phase = watch::Sender::new(Phase::Serving);
     let (stop, stopped) = watch::channel(false);
     let pages_end = CancellationToken::new();
@@ -135,7 +140,7 @@ pub async fn run(config: Config, log: LogControl) -> anyhow::Result<()> {
         backoff: Backoff::default(),
     };
     let discovery = tokio::spawn(client.run(mesh.clone(), requests, identity.discovery(), stopped));
-    let open = tokio::spawn(count_open(slots.clone(), metrics.open.clone()));
+    let open = tokio::spawn(measure(slots.clone(), mesh.clone(), metrics.clone()));
 
     until_the_end(&handles).await?;
     drain(&slots, config.drain).await;
@@ -145,6 +150,18 @@ pub async fn run(config: Config, log: LogControl) -> anyhow::Result<()> {
     let _ = pages.await;
     open.abort();
     Ok(())
+}
+
+/// Starts from what an earlier process of this pod left behind, if it did.
+fn recall(file: &discovery::File, mesh: &Mesh) {
+    match file.load(mesh) {
+        Ok(None) => {}
+        Ok(Some(age)) => tracing::warn!(
+            age_seconds = age.as_secs(),
+            "starts from the last good configuration that was kept, until the control plane answers"
+        ),
+        Err(reason) => tracing::warn!(%reason, "the configuration that was kept is not used"),
+    }
 }
 
 /// Returns once the proxy is to end: by signal or by `/quitquitquit`. `/drain` alone lets it run on.
@@ -174,9 +191,12 @@ async fn drain(slots: &Slots, most: Duration) {
     tracing::info!(open = slots.open(), waited_ms = began.elapsed().as_millis(), "drained");
 }
 
-async fn count_open(slots: Slots, gauge: prometheus::IntGauge) {
+async fn measure(slots: Slots, mesh: Mesh, metrics: Metrics) {
     loop {
-        gauge.set(i64::try_from(slots.open()).unwrap_or(i64::MAX));
+        metrics.open.set(i64::try_from(slots.open()).unwrap_or(i64::MAX));
+        metrics
+            .configuration_age
+            .set(mesh.age().unwrap_or_default().as_secs_f64());
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
 }

@@ -275,6 +275,7 @@ mod tests {
                 identity: Some(identity),
                 workload: "web".into(),
             }],
+            unready: Vec::new(),
             identities: vec!["spiffe://cluster.local/ns/shop/sa/web".parse().unwrap()],
         };
         Found {

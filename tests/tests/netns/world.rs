@@ -234,6 +234,11 @@ impl World {
     /// Writes a pod's redirect rules and starts its sidecar, with more environment than it needs.
     pub(crate) fn sidecar(&mut self, pod: &Pod, environment: &[(&str, &str)]) {
         self.capture(pod);
+        self.start(pod, environment);
+    }
+
+    /// Starts a pod's sidecar under the redirect rules that are there, as the kubelet does after the first time.
+    pub(crate) fn start(&mut self, pod: &Pod, environment: &[(&str, &str)]) {
         let mut addresses = pod.ip.to_string();
         if has_ipv6() {
             addresses = format!("{addresses},{}", six(&addresses));

@@ -77,6 +77,7 @@ fn destination(host: &str, address: &str) -> wire::Destination {
             identity: Some(identity.clone()),
             workload: "reviews".into(),
         }],
+        unready: Vec::new(),
         identities: vec![identity],
     })
 }
