@@ -23,12 +23,12 @@ use crate::discovery::streams::Streams;
 use crate::feeds::{self, Policies, Progress};
 use crate::health::{self, Health};
 use crate::index::{Index, MeshFacts};
-use crate::kubernetes::client::connect;
 use crate::kubernetes::leader::{self, Leadership};
 use crate::mesh_config;
 use crate::metrics::Metrics;
 use crate::settings::Settings;
 use crate::writers::{ca_bundle, identities, nudge, serving, status};
+use mesh_client::connect;
 
 /// How long streams and the lease may take to end.
 const SHUTDOWN: Duration = Duration::from_secs(8);

@@ -129,10 +129,13 @@ pub fn inject(body: &[u8], state: &State, metrics: &Metrics) -> Result<(Vec<u8>,
         values,
         mesh,
         native_sidecars: version.has_native_sidecars(),
+        sleep_action: version.has_sleep_action(),
     };
+    let name = request.text("/namespace");
     let namespace = Namespace {
-        name: request.text("/namespace"),
+        name,
         labels: None,
+        enforces: state.pod_security.load().get(name).copied(),
     };
     let (response, ended) = match inject::inject(pod, &namespace, &config) {
         Ok(Outcome::Injected(injected)) => {

@@ -3,8 +3,12 @@
 
 use k8s_openapi::{api::core::v1::ResourceRequirements, apimachinery::pkg::apis::meta::v1::LabelSelector};
 use kube::core::Selector;
-use mesh_api::Invalid;
+use mesh_api::{
+    Invalid,
+    annotations::{Capture, SIDECAR_PORTS},
+};
 use serde::Deserialize;
+use serde_json::{Map, Value};
 
 /// The name of the ConfigMap; `-REVISION` follows when there is a revision.
 pub const CONFIG_MAP: &str = "istio-sidecar-injector";
@@ -27,6 +31,8 @@ pub enum Policy {
 pub struct Values {
     /// The revision that injected pods are marked with; empty means `default`.
     pub revision: String,
+    /// `revisionTags`: further names by which labels select this control plane; `default` makes it the default one.
+    pub revision_tags: Vec<String>,
     /// `policy`.
     pub policy: Policy,
     /// `discoveryAddress`: host and port of the operator's discovery service.
@@ -41,8 +47,14 @@ pub struct Values {
     pub image_pull_policy: String,
     /// `global.imagePullSecrets`.
     pub image_pull_secrets: Vec<String>,
+    /// `global.network`: the network that pods are labelled with; empty labels none.
+    pub network: String,
+    /// `global.multiCluster.clusterName`.
+    pub cluster_name: String,
     /// `global.proxy.image`.
     pub proxy_image: String,
+    /// `global.proxy.imageTypes`: types of image that exist beside the default, as suffixes of the tag.
+    pub image_types: Vec<String>,
     /// `global.proxy.clusterDomain`.
     pub cluster_domain: String,
     /// `global.proxy.logLevel`.
@@ -53,6 +65,23 @@ pub struct Values {
     pub hold_application: bool,
     /// `global.proxy.resources`.
     pub proxy_resources: ResourceRequirements,
+    /// `global.proxy.includeIPRanges`, `excludeIPRanges`, `includeOutboundPorts`, `excludeOutboundPorts`,
+    /// `includeInboundPorts` and `excludeInboundPorts`.
+    pub capture: Capture,
+    /// `global.proxy.statusPort`; 0 means that the sidecar has no probes.
+    pub status_port: u16,
+    /// `global.proxy.readinessInitialDelaySeconds`.
+    pub readiness_initial_delay: u32,
+    /// `global.proxy.readinessPeriodSeconds`.
+    pub readiness_period: u32,
+    /// `global.proxy.readinessFailureThreshold`.
+    pub readiness_failure_threshold: u32,
+    /// `global.proxy.startupProbe.failureThreshold`; `None` where `enabled` is false.
+    pub startup_failures: Option<u32>,
+    /// `global.proxy.lifecycle`: the sidecar's hooks.
+    pub lifecycle: Option<Value>,
+    /// `global.proxy.seccompProfile`, of both containers.
+    pub seccomp_profile: Option<Value>,
     /// `global.proxy_init.image`.
     pub init_image: String,
     /// `global.proxy_init.resources`.
@@ -61,6 +90,8 @@ pub struct Values {
     pub rewrite_probes: bool,
     /// `sidecarInjectorWebhook.enableNamespacesByDefault`.
     pub enable_namespaces_by_default: bool,
+    /// `sidecarInjectorWebhook.podSecurityCheck`: refuse pods that their namespace's pod security level would refuse.
+    pub pod_security_check: bool,
     /// `sidecarInjectorWebhook.neverInjectSelector`.
     pub never_inject: Vec<Selector>,
     /// `sidecarInjectorWebhook.alwaysInjectSelector`.
@@ -78,6 +109,7 @@ impl Values {
             .unwrap_or_default();
         let Document {
             revision,
+            revision_tags,
             policy,
             discovery_address,
             global,
@@ -89,6 +121,7 @@ impl Values {
         } else {
             format!("-{revision}")
         };
+        let capture = global.proxy.capture()?;
         let proxy_image = or(global.proxy.image, "proxy");
         Ok(Self {
             discovery_address: or(
@@ -96,6 +129,7 @@ impl Values {
                 &format!("pinnace-operator{suffix}.{istio_namespace}.svc:15012"),
             ),
             revision,
+            revision_tags,
             policy,
             istio_namespace,
             hub: or(global.hub, "localhost/pinnace"),
@@ -104,6 +138,21 @@ impl Values {
             image_pull_secrets: global.image_pull_secrets,
             init_image: or(global.proxy_init.image, &proxy_image),
             proxy_image,
+            network: global.network,
+            cluster_name: or(global.multi_cluster.cluster_name, "Kubernetes"),
+            image_types: global.proxy.image_types.clone(),
+            capture,
+            status_port: status_port(global.proxy.status_port)?,
+            readiness_initial_delay: global.proxy.readiness_initial_delay_seconds,
+            readiness_period: global.proxy.readiness_period_seconds,
+            readiness_failure_threshold: global.proxy.readiness_failure_threshold,
+            startup_failures: global
+                .proxy
+                .startup_probe
+                .enabled
+                .then_some(global.proxy.startup_probe.failure_threshold),
+            lifecycle: given(global.proxy.lifecycle),
+            seccomp_profile: given(global.proxy.seccomp_profile),
             cluster_domain: or(global.proxy.cluster_domain, "cluster.local"),
             log_level: or(global.proxy.log_level, "info"),
             concurrency: global.proxy.concurrency.unwrap_or(2),
@@ -111,6 +160,7 @@ impl Values {
             proxy_resources: global.proxy.resources.unwrap_or_else(default_resources),
             init_resources: global.proxy_init.resources.unwrap_or_else(default_resources),
             rewrite_probes: webhook.rewrite_app_http_probe.unwrap_or(true),
+            pod_security_check: webhook.pod_security_check.unwrap_or(true),
             enable_namespaces_by_default: webhook.enable_namespaces_by_default,
             never_inject: selectors("neverInjectSelector", webhook.never_inject_selector)?,
             always_inject: selectors("alwaysInjectSelector", webhook.always_inject_selector)?,
@@ -125,6 +175,12 @@ impl Values {
         } else {
             format!("pinnace-operator-{}", self.revision)
         }
+    }
+
+    /// Whether a label `istio.io/rev` of this value means this control plane.
+    #[must_use]
+    pub fn answers_to(&self, revision: &str) -> bool {
+        self.revision_name() == revision || self.revision_tags.iter().any(|tag| tag == revision)
     }
 
     /// The revision's name as labels and annotations have it.
@@ -151,6 +207,19 @@ fn pull_policy(given: String) -> Result<String, Invalid> {
             "Always, IfNotPresent or Never",
         )),
     }
+}
+
+/// An object that says something.
+fn given(map: Map<String, Value>) -> Option<Value> {
+    (!map.is_empty()).then_some(Value::Object(map))
+}
+
+fn status_port(given: u16) -> Result<u16, Invalid> {
+    if SIDECAR_PORTS.contains(&given) {
+        let accepted = "a port that is none of the sidecar's other ports, or 0 for no probes of the sidecar";
+        return Err(Invalid::new("global.proxy.statusPort", given, accepted));
+    }
+    Ok(given)
 }
 
 /// Istio's defaults for both containers.
@@ -195,6 +264,7 @@ fn selectors(name: &str, given: Vec<LabelSelector>) -> Result<Vec<Selector>, Inv
 #[serde(rename_all = "camelCase", default)]
 struct Document {
     revision: String,
+    revision_tags: Vec<String>,
     policy: Policy,
     discovery_address: String,
     global: Global,
@@ -209,6 +279,8 @@ struct Global {
     tag: String,
     image_pull_policy: String,
     image_pull_secrets: Vec<String>,
+    network: String,
+    multi_cluster: MultiCluster,
     proxy: Proxy,
     #[serde(rename = "proxy_init")]
     proxy_init: ProxyInit,
@@ -216,13 +288,93 @@ struct Global {
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
+struct MultiCluster {
+    cluster_name: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 struct Proxy {
     image: String,
+    image_types: Vec<String>,
     cluster_domain: String,
     log_level: String,
     concurrency: Option<u32>,
     hold_application_until_proxy_starts: bool,
     resources: Option<ResourceRequirements>,
+    #[serde(rename = "includeIPRanges")]
+    include_ip_ranges: String,
+    #[serde(rename = "excludeIPRanges")]
+    exclude_ip_ranges: String,
+    include_outbound_ports: String,
+    exclude_outbound_ports: String,
+    include_inbound_ports: String,
+    exclude_inbound_ports: String,
+    status_port: u16,
+    readiness_initial_delay_seconds: u32,
+    readiness_period_seconds: u32,
+    readiness_failure_threshold: u32,
+    startup_probe: StartupProbe,
+    lifecycle: Map<String, Value>,
+    seccomp_profile: Map<String, Value>,
+}
+
+/// Istio's defaults.
+impl Default for Proxy {
+    fn default() -> Self {
+        let (all, none) = (|| "*".to_owned(), String::new);
+        Self {
+            image: none(),
+            image_types: Vec::new(),
+            cluster_domain: none(),
+            log_level: none(),
+            concurrency: None,
+            hold_application_until_proxy_starts: false,
+            resources: None,
+            include_ip_ranges: all(),
+            exclude_ip_ranges: none(),
+            include_outbound_ports: none(),
+            exclude_outbound_ports: none(),
+            include_inbound_ports: all(),
+            exclude_inbound_ports: none(),
+            status_port: 15020,
+            readiness_initial_delay_seconds: 0,
+            readiness_period_seconds: 15,
+            readiness_failure_threshold: 4,
+            startup_probe: StartupProbe::default(),
+            lifecycle: Map::new(),
+            seccomp_profile: Map::new(),
+        }
+    }
+}
+
+impl Proxy {
+    fn capture(&self) -> Result<Capture, Invalid> {
+        Capture::of_values([
+            ("includeIPRanges", self.include_ip_ranges.as_str()),
+            ("excludeIPRanges", &self.exclude_ip_ranges),
+            ("includeOutboundPorts", &self.include_outbound_ports),
+            ("excludeOutboundPorts", &self.exclude_outbound_ports),
+            ("includeInboundPorts", &self.include_inbound_ports),
+            ("excludeInboundPorts", &self.exclude_inbound_ports),
+        ])
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct StartupProbe {
+    enabled: bool,
+    failure_threshold: u32,
+}
+
+impl Default for StartupProbe {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            failure_threshold: 600,
+        }
+    }
 }
 
 #[derive(Default, Deserialize)]
@@ -238,6 +390,7 @@ struct SidecarInjectorWebhook {
     #[serde(rename = "rewriteAppHTTPProbe")]
     rewrite_app_http_probe: Option<bool>,
     enable_namespaces_by_default: bool,
+    pod_security_check: Option<bool>,
     never_inject_selector: Vec<LabelSelector>,
     always_inject_selector: Vec<LabelSelector>,
 }
@@ -255,6 +408,7 @@ mod tests {
             (2, true, Policy::Enabled)
         );
         assert_eq!(values.revision_name(), "default");
+        assert_eq!((values.status_port, values.startup_failures), (15020, Some(600)));
         assert_eq!(
             Values::parse("revision: canary").unwrap().operator_account(),
             "pinnace-operator-canary"
@@ -272,6 +426,14 @@ mod tests {
             (
                 "global: {proxy: {concurrency: many}}",
                 "values: \"global.proxy.concurrency: invalid type",
+            ),
+            (
+                "global: {proxy: {excludeIPRanges: 10.0.0.1}}",
+                "global.proxy.excludeIPRanges: \"10.0.0.1\"",
+            ),
+            (
+                "global: {proxy: {statusPort: 15090}}",
+                "global.proxy.statusPort: \"15090\"",
             ),
             (
                 "sidecarInjectorWebhook: {neverInjectSelector: [{matchExpressions: [{key: a, operator: Near}]}]}",

@@ -2,7 +2,7 @@
 //!
 //! A review comes in over HTTPS ([`server`]), is bounded and decoded ([`admission`]), and is answered by a pure function:
 //! [`inject::inject`] for pods, [`validate::validate`] for resources. What those need to know arrives by watches on
-//! three objects ([`watch`]) and is held in [`state`]. The webhook writes nothing and keeps nothing between reviews, so
+//! three objects and the namespaces' labels ([`watch`]) and is held in [`state`]. The webhook writes nothing and keeps nothing between reviews, so
 //! any number of replicas answer alike.
 
 pub mod admission;

@@ -76,9 +76,7 @@ fn run(flags: Flags) -> anyhow::Result<()> {
 }
 
 async fn serve(flags: Flags) -> anyhow::Result<()> {
-    let client = kube::Client::try_default()
-        .await
-        .context("the configuration for the API server")?;
+    let client = mesh_client::connect().await?;
     if let Ok(version) = watch::version(&client).await {
         version.check().map_err(anyhow::Error::msg)?;
     }

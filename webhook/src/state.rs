@@ -1,9 +1,11 @@
 //! What the webhook knows: swapped whole by the watches, read by every review without a lock.
 
-use arc_swap::ArcSwapOption;
+use std::collections::HashMap;
+
+use arc_swap::{ArcSwap, ArcSwapOption};
 use mesh_api::MeshConfig;
 
-use crate::{certificate::Serving, config::Values, version::Version};
+use crate::{certificate::Serving, config::Values, inject::pod_security::Level, version::Version};
 
 /// What the webhook knows; empty until it was read once. What was read stays in force until something better comes.
 #[derive(Debug, Default)]
@@ -16,6 +18,9 @@ pub struct State {
     pub certificate: ArcSwapOption<Serving>,
     /// Of the API server.
     pub version: ArcSwapOption<Version>,
+    /// Namespaces that enforce a pod security level which forbids something. It is only for a better message, so nothing
+    /// waits for it.
+    pub pod_security: ArcSwap<HashMap<String, Level>>,
 }
 
 impl State {

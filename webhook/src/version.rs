@@ -19,6 +19,9 @@ pub const OLDEST: Version = Version { major: 1, minor: 28 };
 /// The first with native sidecars on by default.
 const NATIVE_SIDECARS: Version = Version { major: 1, minor: 29 };
 
+/// The first whose hooks can sleep by default.
+const SLEEP_ACTION: Version = Version { major: 1, minor: 30 };
+
 impl Version {
     /// Parses the texts of `/version`; managed clusters write minors such as `30+`.
     #[must_use]
@@ -51,6 +54,12 @@ impl Version {
     #[must_use]
     pub fn has_native_sidecars(self) -> bool {
         self >= NATIVE_SIDECARS
+    }
+
+    /// Whether hooks can sleep.
+    #[must_use]
+    pub fn has_sleep_action(self) -> bool {
+        self >= SLEEP_ACTION
     }
 }
 

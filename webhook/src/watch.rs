@@ -1,6 +1,9 @@
-//! The watches on the three objects that configure the webhook, each by its name alone, and the API server's version.
+//! The watches on the three objects that configure the webhook, each by its name alone, on the namespaces that enforce a
+//! pod security level, by their metadata alone, and the API server's version.
 //!
 //! An object that does not parse, or vanishes, is logged and counted, and what was read before stays in force.
+
+mod namespaces;
 
 use std::{sync::Arc, time::Duration};
 
@@ -70,6 +73,7 @@ pub async fn run(client: Client, place: &Place, state: &Arc<State>, metrics: &Me
             state.values.store(Some(Arc::new(parsed)));
             Ok(())
         }),
+        namespaces::follow(client.clone(), state),
         follow_version(client, state),
     );
 }

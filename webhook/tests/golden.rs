@@ -16,7 +16,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use webhook::{
     config::Values,
-    inject::{Config, Namespace, Outcome, inject},
+    inject::{Config, Namespace, Outcome, inject, pod_security::Level},
 };
 
 /// `mesh.yaml` of a case.
@@ -26,6 +26,7 @@ struct Mesh {
     namespace: String,
     namespace_labels: Option<BTreeMap<String, String>>,
     native_sidecars: bool,
+    sleep_action: bool,
     mesh_config: Value,
     values: Value,
 }
@@ -36,6 +37,7 @@ impl Default for Mesh {
             namespace: "shop".to_owned(),
             namespace_labels: None,
             native_sidecars: true,
+            sleep_action: true,
             mesh_config: json!({}),
             values: json!({}),
         }
@@ -55,7 +57,7 @@ fn golden_pods() {
         .map(|entry| entry.unwrap().path())
         .collect();
     cases.sort();
-    assert!(cases.len() >= 25, "{} cases", cases.len());
+    assert!(cases.len() >= 60, "{} cases", cases.len());
     let failures: Vec<String> = cases.iter().filter_map(|case| run(case).err()).collect();
     assert!(failures.is_empty(), "{}", failures.join("\n\n"));
 }
@@ -75,10 +77,12 @@ fn run(case: &Path) -> Result<(), String> {
         values: &values,
         mesh: &mesh_config,
         native_sidecars: mesh.native_sidecars,
+        sleep_action: mesh.sleep_action,
     };
     let namespace = Namespace {
         name: &mesh.namespace,
         labels: mesh.namespace_labels.as_ref(),
+        enforces: mesh.namespace_labels.as_ref().and_then(Level::of),
     };
 
     let got = match inject(&pod, &namespace, &config) {
@@ -156,6 +160,7 @@ fn a_pod_of_any_shape_is_answered() {
             values: &values,
             mesh: &mesh,
             native_sidecars,
+            sleep_action: native_sidecars,
         };
         for place in &places {
             for value in &odd {
@@ -166,6 +171,7 @@ fn a_pod_of_any_shape_is_answered() {
                     &Namespace {
                         name: "shop",
                         labels: None,
+                        enforces: None,
                     },
                     &config,
                 ) {
@@ -177,6 +183,7 @@ fn a_pod_of_any_shape_is_answered() {
                         &Namespace {
                             name: "shop",
                             labels: None,
+                            enforces: None,
                         },
                         &config,
                     );
@@ -206,10 +213,20 @@ fn pointers(value: &Value, at: String, places: &mut Vec<String>) {
     places.push(at);
 }
 
-/// The pod without the actions of probes and hooks, which injection may change.
+/// The pod without the actions of probes and hooks, which injection may change, without its own containers of the mesh's
+/// names, which are merged, and without the annotations by which Prometheus finds it.
 fn without_handlers(mut pod: Value) -> Value {
+    if let Some(annotations) = pod.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut) {
+        annotations.retain(|name, _| !name.starts_with("prometheus"));
+        if annotations.is_empty() {
+            pod["metadata"].as_object_mut().unwrap().remove("annotations");
+        }
+    }
     for list in ["initContainers", "containers"] {
-        let containers = pod["spec"].get_mut(list).and_then(Value::as_array_mut);
+        let mut containers = pod["spec"].get_mut(list).and_then(Value::as_array_mut);
+        if let Some(containers) = &mut containers {
+            containers.retain(|container| container["name"] != "istio-proxy" && container["name"] != "istio-init");
+        }
         for container in containers.into_iter().flatten() {
             for probe in ["readinessProbe", "livenessProbe", "startupProbe"] {
                 remove(container.get_mut(probe), &["httpGet", "tcpSocket", "grpc"]);
@@ -219,8 +236,15 @@ fn without_handlers(mut pod: Value) -> Value {
                     container
                         .get_mut("lifecycle")
                         .and_then(|lifecycle| lifecycle.get_mut(hook)),
-                    &["httpGet"],
+                    &["httpGet", "sleep"],
                 );
+            }
+            // A hook that sleeps may be all there is.
+            if container.pointer("/lifecycle/preStop") == Some(&json!({})) {
+                container["lifecycle"].as_object_mut().unwrap().remove("preStop");
+            }
+            if container.get("lifecycle") == Some(&json!({})) {
+                container.as_object_mut().unwrap().remove("lifecycle");
             }
         }
     }
@@ -236,7 +260,10 @@ fn remove(value: Option<&mut Value>, keys: &[&str]) {
 /// The pod without all that injection may add.
 fn without_sidecar(pod: Value, original: &Value) -> Value {
     let mut pod = without_handlers(pod);
-    let added = ["istio-init", "istio-proxy", "istio-certs", "istio-data"];
+    let mut added = vec!["istio-certs".to_owned(), "istio-data".to_owned()];
+    let user = original["metadata"]["annotations"]["sidecar.istio.io/userVolume"].as_str();
+    let user: Value = user.map_or(json!({}), |text| serde_json::from_str(text).unwrap());
+    added.extend(user.as_object().unwrap().keys().cloned());
     for list in ["initContainers", "containers", "volumes", "imagePullSecrets"] {
         let given = original["spec"].get(list);
         let Some(items) = pod["spec"].get_mut(list).and_then(Value::as_array_mut) else {
@@ -246,9 +273,9 @@ fn without_sidecar(pod: Value, original: &Value) -> Value {
             let there = given
                 .and_then(Value::as_array)
                 .is_some_and(|given| given.contains(item));
-            there || (list != "imagePullSecrets" && !added.contains(&item["name"].as_str().unwrap()))
+            there || (list != "imagePullSecrets" && !added.iter().any(|name| item["name"] == **name))
         });
-        if given.is_none() && items.is_empty() {
+        if given.is_none_or(|given| *given == json!([])) && items.is_empty() {
             pod["spec"].as_object_mut().unwrap().remove(list);
         }
     }
@@ -264,7 +291,7 @@ fn without_sidecar(pod: Value, original: &Value) -> Value {
             }
         }
         entries.retain(|key, _| given.is_some_and(|given| given.get(key).is_some()));
-        if given.is_none() {
+        if entries.is_empty() {
             pod["metadata"].as_object_mut().unwrap().remove(map);
         }
     }

@@ -16,6 +16,12 @@ pub const CANONICAL_NAME: &str = "service.istio.io/canonical-name";
 pub const CANONICAL_REVISION: &str = "service.istio.io/canonical-revision";
 /// On a pod: a workload name that replaces the owner's.
 pub const WORKLOAD_NAME: &str = "service.istio.io/workload-name";
+/// On a pod: the network it is in.
+pub const NETWORK: &str = "topology.istio.io/network";
+/// On a pod: the cluster it is in.
+pub const CLUSTER: &str = "topology.istio.io/cluster";
+/// On a namespace: the pod security level that its pods must meet (Kubernetes' Pod Security admission).
+pub const POD_SECURITY_ENFORCE: &str = "pod-security.kubernetes.io/enforce";
 /// Kubernetes' recommended label for an application's name, read for [`CANONICAL_NAME`].
 pub const APP_KUBERNETES_NAME: &str = "app.kubernetes.io/name";
 /// Kubernetes' recommended label for an application's version, read for [`CANONICAL_REVISION`].

@@ -52,6 +52,12 @@ pub struct Flags {
     /// Whether handshakes with a peer that is known already may resume its session: on, or off to verify every chain anew.
     #[arg(long, env = "TLS_RESUMPTION", default_value = "on")]
     tls_resumption: String,
+    /// The port of readiness, merged metrics and the application's probes.
+    #[arg(long, env = "STATUS_PORT", default_value = "15020")]
+    status_port: String,
+    /// How long new connections are taken after `/drain`, in seconds.
+    #[arg(long, env = "DRAIN_DURATION_SECONDS", default_value = "45")]
+    drain_duration_seconds: String,
     /// How long open connections may go on once the pod ends, in seconds.
     #[arg(long, env = "TERMINATION_DRAIN_DURATION_SECONDS", default_value = "5")]
     termination_drain_duration_seconds: String,
@@ -85,6 +91,10 @@ pub struct Config {
     pub max_connections: usize,
     /// Whether TLS sessions may be resumed.
     pub tls_resumption: bool,
+    /// The port of readiness, merged metrics and the application's probes.
+    pub status_port: u16,
+    /// How long new connections are taken once the proxy was told to drain.
+    pub takes_while_draining: Duration,
     /// How long open connections may go on once the pod ends.
     pub drain: Duration,
     /// Probes and hooks.
@@ -181,6 +191,14 @@ impl Config {
             1_000_000,
             "a number of connections, 1 to 1000000",
         );
+        let status_port = number("STATUS_PORT", &flags.status_port, 1, 65535, "a port from 1 to 65535");
+        let takes_while_draining = number(
+            "DRAIN_DURATION_SECONDS",
+            &flags.drain_duration_seconds,
+            0,
+            3600,
+            "seconds, 0 to 3600",
+        );
         let drain = number(
             "TERMINATION_DRAIN_DURATION_SECONDS",
             &flags.termination_drain_duration_seconds,
@@ -202,6 +220,8 @@ impl Config {
                 concurrency: threads(concurrency),
                 max_connections: usize::try_from(max_connections).unwrap_or(usize::MAX),
                 tls_resumption: flags.tls_resumption == "on",
+                status_port: u16::try_from(status_port).unwrap_or(15020),
+                takes_while_draining: Duration::from_secs(takes_while_draining),
                 drain: Duration::from_secs(drain),
                 probes,
             }),

@@ -21,6 +21,8 @@ use crate::refusals::{Reason, Refusals};
 use crate::worker::Worker;
 use anyhow::Context;
 use rustls::crypto::CryptoProvider;
+use socket2::SockRef;
+use std::net::{Ipv6Addr, Shutdown, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
@@ -76,7 +78,10 @@ pub async fn run(config: Config, log: LogControl) -> anyhow::Result<()> {
     };
     let pages = admin::Servers::bind(
         admin::Config {
-            addresses: admin::Addresses::default(),
+            addresses: admin::Addresses {
+                agent: SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), config.status_port),
+                ..admin::Addresses::default()
+            },
             probes: config.probes,
             pod_address: pod_ip,
             name: format!("{}.{}", config.pod_name, config.namespace),
@@ -102,6 +107,11 @@ pub async fn run(config: Config, log: LogControl) -> anyhow::Result<()> {
     let slots = Slots::new(config.max_connections);
     let senders = workers::start(config.concurrency, context).context("the workers cannot start")?;
     let limit = metrics.refused.with_label_values(&[Reason::Limit.as_str()]);
+    tokio::spawn(end_inbound(
+        inbound.try_clone().context("the inbound listener")?,
+        phase.subscribe(),
+        config.takes_while_draining,
+    ));
     workers::accept(
         outbound,
         Direction::Outbound,
@@ -189,6 +199,20 @@ async fn drain(slots: &Slots, most: Duration) {
         tokio::time::sleep(DRAIN_LOOK).await;
     }
     tracing::info!(open = slots.open(), waited_ms = began.elapsed().as_millis(), "drained");
+}
+
+/// Takes no more connections from outside once the proxy has drained for this long (Istio's `drainDuration`, after which
+/// Envoy closes its listeners too): whoever connects is refused by the kernel and goes elsewhere. The application's own
+/// connections are taken to the end.
+async fn end_inbound(listener: TcpListener, mut phase: watch::Receiver<Phase>, after: Duration) {
+    if phase.wait_for(|phase| *phase != Phase::Serving).await.is_err() {
+        return;
+    }
+    tokio::time::sleep(after).await;
+    match SockRef::from(&listener).shutdown(Shutdown::Both) {
+        Ok(()) => tracing::info!(after_s = after.as_secs(), "drained: no further connections are taken"),
+        Err(error) => tracing::warn!(%error, "the inbound listener cannot be shut down"),
+    }
 }
 
 async fn measure(slots: Slots, mesh: Mesh, metrics: Metrics) {

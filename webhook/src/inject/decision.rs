@@ -6,7 +6,7 @@ use kube::core::SelectorExt;
 use mesh_api::{annotations, labels};
 use serde_json::Value;
 
-use super::pod;
+use super::{pod, pod_security::Level};
 use crate::config::{Policy, Values};
 
 /// Namespaces whose pods never get a sidecar, as in Istio; the control plane's own is another.
@@ -20,6 +20,15 @@ pub struct Namespace<'a> {
     /// Its labels, to decide what the webhook's selectors decide; `None` when they have decided already, as for a pod
     /// that reached the webhook, or are not to be asked.
     pub labels: Option<&'a BTreeMap<String, String>>,
+    /// The pod security level that it enforces, when that forbids anything; `None` also when it is not known.
+    pub enforces: Option<Level>,
+}
+
+impl Namespace<'_> {
+    /// The pod security level that pods must meet, unless the chart says not to look.
+    pub(super) fn enforced(&self, values: &Values) -> Option<Level> {
+        self.enforces.filter(|_| values.pod_security_check)
+    }
 }
 
 /// Why a pod is left as it is.
@@ -27,6 +36,8 @@ pub struct Namespace<'a> {
 pub enum Skip {
     /// It uses the node's network, whose rules are not a pod's to change.
     HostNetwork,
+    /// It runs on Windows, for which there is no sidecar.
+    Windows,
     /// It is in a system namespace or the control plane's.
     SystemNamespace,
     /// No selector of the webhook matches its namespace and labels.
@@ -47,6 +58,7 @@ impl Skip {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::HostNetwork => "host_network",
+            Self::Windows => "windows",
             Self::SystemNamespace => "system_namespace",
             Self::NotSelected => "not_selected",
             Self::Refused => "refused_by_pod",
@@ -64,6 +76,9 @@ impl Skip {
 pub fn decide(pod: &Value, namespace: &Namespace<'_>, values: &Values) -> Result<(), Skip> {
     if pod.pointer("/spec/hostNetwork").and_then(Value::as_bool) == Some(true) {
         return Err(Skip::HostNetwork);
+    }
+    if on_windows(pod) {
+        return Err(Skip::Windows);
     }
     if SYSTEM_NAMESPACES.contains(&namespace.name) || namespace.name == values.istio_namespace {
         return Err(Skip::SystemNamespace);
@@ -99,6 +114,16 @@ pub fn decide(pod: &Value, namespace: &Namespace<'_>, values: &Values) -> Result
     }
 }
 
+/// Whether the pod asks for a node with Windows: the sidecar is a program for Linux, and the API server refuses what its
+/// security context says for a pod of Windows.
+fn on_windows(pod: &Value) -> bool {
+    pod.pointer("/spec/os/name").and_then(Value::as_str) == Some("windows")
+        || pod
+            .pointer("/spec/nodeSelector/kubernetes.io~1os")
+            .and_then(Value::as_str)
+            == Some("windows")
+}
+
 /// What the entries of the webhook's configuration select, row by row.
 fn selected(
     namespace: &BTreeMap<String, String>,
@@ -110,11 +135,11 @@ fn selected(
     let injection = namespace.get(labels::NAMESPACE_INJECTION).map(String::as_str);
     let namespace_revision = namespace.get(labels::REVISION).map(String::as_str);
     let pod_revision = pod.get(labels::REVISION).map(String::as_str);
-    let ours = Some(values.revision_name());
-    let default = values.revision.is_empty();
+    let ours = |revision: &str| values.answers_to(revision);
+    let default = ours("default");
     match (injection, namespace_revision) {
-        (None, Some(_)) => namespace_revision == ours && label != Some("false"),
-        (None, None) if pod_revision.is_some() => pod_revision == ours && label != Some("false"),
+        (None, Some(revision)) => ours(revision) && label != Some("false"),
+        (None, None) if pod_revision.is_some() => pod_revision.is_some_and(ours) && label != Some("false"),
         (None, None) => default && (said == Some("true") || (values.enable_namespaces_by_default && said.is_none())),
         (Some("enabled"), _) => default && label != Some("false"),
         (Some(_), _) => false,
@@ -205,6 +230,7 @@ mod tests {
             let namespace = Namespace {
                 name: "a",
                 labels: None,
+                enforces: None,
             };
             assert_eq!(decide(&pod, &namespace, &on), enabled, "{case}, enabled");
             assert_eq!(decide(&pod, &namespace, &off), disabled, "{case}, disabled");
@@ -221,7 +247,8 @@ mod tests {
                 &on_host,
                 &Namespace {
                     name: "a",
-                    labels: None
+                    labels: None,
+                    enforces: None,
                 },
                 &values
             ),
@@ -236,11 +263,40 @@ mod tests {
             "istio-system",
         ] {
             assert_eq!(
-                decide(&asking, &Namespace { name, labels: None }, &values),
+                decide(
+                    &asking,
+                    &Namespace {
+                        name,
+                        labels: None,
+                        enforces: None
+                    },
+                    &values
+                ),
                 Err(Skip::SystemNamespace),
                 "{name}"
             );
         }
+    }
+
+    #[test]
+    fn never_on_windows() {
+        let values = values("");
+        let namespace = Namespace {
+            name: "a",
+            labels: None,
+            enforces: None,
+        };
+        for spec in [
+            json!({"os": {"name": "windows"}}),
+            json!({"nodeSelector": {"kubernetes.io/os": "windows"}}),
+        ] {
+            let mut asking = pod(&[("sidecar.istio.io/inject", "true")], &[]);
+            asking["spec"] = spec;
+            assert_eq!(decide(&asking, &namespace, &values), Err(Skip::Windows));
+        }
+        let mut linux = pod(&[], &[]);
+        linux["spec"] = json!({"os": {"name": "linux"}, "nodeSelector": {"kubernetes.io/os": "linux"}});
+        assert_eq!(decide(&linux, &namespace, &values), Ok(()));
     }
 
     #[test]
@@ -249,35 +305,40 @@ mod tests {
         let default = values("");
         let canary = values("revision: canary");
         let everywhere = values("sidecarInjectorWebhook: {enableNamespacesByDefault: true}");
-        type Case<'a> = (&'a [(&'a str, &'a str)], Value, [bool; 3]);
+        let tagged = values("{revision: v2, revisionTags: [canary, default]}");
+        type Case<'a> = (&'a [(&'a str, &'a str)], Value, [bool; 4]);
         let cases: [Case<'_>; 12] = [
-            (&[], pod(&[], &[]), [false, false, true]),
-            (&[], pod(&[(INJECT, "true")], &[]), [true, false, true]),
-            (&[], pod(&[], &[(INJECT, "true")]), [true, false, true]),
-            (&[], pod(&[], &[(INJECT, "false")]), [false, false, false]),
-            (&[], pod(&[("istio.io/rev", "canary")], &[]), [false, true, false]),
+            (&[], pod(&[], &[]), [false, false, true, false]),
+            (&[], pod(&[(INJECT, "true")], &[]), [true, false, true, true]),
+            (&[], pod(&[], &[(INJECT, "true")]), [true, false, true, true]),
+            (&[], pod(&[], &[(INJECT, "false")]), [false, false, false, false]),
+            (&[], pod(&[("istio.io/rev", "canary")], &[]), [false, true, false, true]),
             (
                 &[],
                 pod(&[("istio.io/rev", "canary"), (INJECT, "false")], &[]),
-                [false, false, false],
+                [false, false, false, false],
             ),
-            (&[("istio-injection", "enabled")], pod(&[], &[]), [true, false, true]),
+            (
+                &[("istio-injection", "enabled")],
+                pod(&[], &[]),
+                [true, false, true, true],
+            ),
             (
                 &[("istio-injection", "enabled")],
                 pod(&[(INJECT, "false")], &[]),
-                [false, false, false],
+                [false, false, false, false],
             ),
             (
                 &[("istio-injection", "disabled")],
                 pod(&[(INJECT, "true")], &[]),
-                [false, false, false],
+                [false, false, false, false],
             ),
-            (&[("istio.io/rev", "canary")], pod(&[], &[]), [false, true, false]),
-            (&[("istio.io/rev", "default")], pod(&[], &[]), [true, false, true]),
+            (&[("istio.io/rev", "canary")], pod(&[], &[]), [false, true, false, true]),
+            (&[("istio.io/rev", "default")], pod(&[], &[]), [true, false, true, true]),
             (
                 &[("istio.io/rev", "canary"), ("istio-injection", "enabled")],
                 pod(&[], &[]),
-                [true, false, true],
+                [true, false, true, true],
             ),
         ];
         for (labels, pod, expected) in cases {
@@ -285,8 +346,9 @@ mod tests {
             let namespace = Namespace {
                 name: "a",
                 labels: Some(&labels),
+                enforces: None,
             };
-            let got = [&default, &canary, &everywhere].map(|values| decide(&pod, &namespace, values).is_ok());
+            let got = [&default, &canary, &everywhere, &tagged].map(|values| decide(&pod, &namespace, values).is_ok());
             assert_eq!(got, expected, "{labels:?} {pod}");
         }
     }

@@ -3,14 +3,16 @@
 use mesh_api::{annotations, labels};
 use serde_json::{Value, json};
 
-use super::{CERTIFICATE_VOLUME, DATA_VOLUME, INIT_CONTAINER, PROXY_CONTAINER, params::Params, pod};
+use super::{INIT_CONTAINER, PROXY_CONTAINER, merge, params::Params, pod, volumes};
 use crate::config::Values;
 
-/// Whether a pod has its sidecar: it says so, and the container is there. The annotation alone may have been copied.
+/// Whether a pod has its sidecar: it says so, and the container is there. The annotation alone may have been copied, and
+/// a container without an image asks to be merged with the one that is yet to come.
 pub(super) fn is_injected(pod: &Value) -> bool {
     pod.pointer("/metadata/annotations")
         .is_some_and(|annotations| annotations.get(annotations::STATUS).is_some())
-        && pod::containers(pod).any(|container| pod::name(container) == PROXY_CONTAINER)
+        && pod::containers(pod)
+            .any(|container| pod::name(container) == PROXY_CONTAINER && merge::own_image(container).is_some())
 }
 
 /// Adds labels and annotations. A label that the pod has is left as it is. `None` when they are no maps.
@@ -29,12 +31,16 @@ pub(super) fn add(pod: &mut Value, params: &Params, values: &Values, pull_secret
         (labels::TLS_MODE, labels::TLS_MODE_ISTIO),
         (labels::CANONICAL_NAME, &canonical_name),
         (labels::CANONICAL_REVISION, &canonical_revision),
+        (labels::NETWORK, &values.network),
     ] {
         if !map.contains_key(label) && !value.is_empty() {
             map.insert(label.to_owned(), json!(value));
         }
     }
     let map = pod::metadata_mut(pod, "annotations")?;
+    if let Some(scrape) = &params.scrape {
+        scrape.apply(map);
+    }
     map.insert(annotations::REVISION.to_owned(), json!(values.revision_name()));
     map.insert(
         annotations::STATUS.to_owned(),
@@ -59,7 +65,7 @@ fn status(params: &Params, values: &Values, pull_secrets: &[String]) -> String {
         r#"{{"initContainers":{},"containers":{},"volumes":{},"imagePullSecrets":{},"revision":{}}}"#,
         list(init.into_iter().chain(native).collect()),
         list(classic.into_iter().collect()),
-        list(vec![CERTIFICATE_VOLUME, DATA_VOLUME]),
+        list(volumes::names(params)),
         list(pull_secrets.iter().map(String::as_str).collect()),
         json!(values.revision_name()),
     )

@@ -1,17 +1,24 @@
 //! Injection: from a pod to a pod with a sidecar, as a pure function.
 //!
-//! In the order of the work: [`decision`] says whether; [`params`] gathers what the pod and the mesh ask for;
-//! `refusal` names what is refused; `probes`, `containers`, `volumes` and `metadata` each make their change; `patch`
-//! says what was changed. The pod stays JSON throughout, so that fields which no type here knows survive.
+//! In the order of the work: [`decision`] says whether; `merge` takes the pod's own containers of the mesh's names;
+//! [`params`] gathers what the pod and the mesh ask for, with `redirect` and `scrape`; `refusal` names what is refused;
+//! `probes`, `containers`, `rollout`, `volumes` and `metadata` each make their change; `patch` says what was changed. The
+//! pod stays JSON throughout, so that fields which no type here knows survive.
 
 mod containers;
 pub mod decision;
+mod environment;
+mod merge;
 mod metadata;
 pub mod params;
 mod patch;
 mod pod;
+pub mod pod_security;
 mod probes;
+mod redirect;
 mod refusal;
+mod rollout;
+pub mod scrape;
 mod volumes;
 
 use mesh_api::MeshConfig;
@@ -30,11 +37,12 @@ pub const INIT_CONTAINER: &str = "istio-init";
 pub const CERTIFICATE_VOLUME: &str = "istio-certs";
 /// The volume in which the sidecar keeps its last good configuration over a restart; Istio's name.
 pub const DATA_VOLUME: &str = "istio-data";
+/// Where the sidecar finds its certificate.
+pub(crate) const CERTIFICATE_FOLDER: &str = "/etc/certs";
+/// Where it keeps its last good configuration.
+pub(crate) const DATA_FOLDER: &str = "/var/lib/istio/data";
 /// Uid and gid of the sidecar, exempt from capture; Istio's.
 pub(crate) const PROXY_ID: u32 = 1337;
-/// The port on which the sidecar answers the application's probes.
-pub(crate) const STATUS_PORT: u16 = 15020;
-
 /// All that injection knows beside the pod and its namespace.
 #[derive(Clone, Debug)]
 pub struct Config<'a> {
@@ -44,6 +52,8 @@ pub struct Config<'a> {
     pub mesh: &'a MeshConfig,
     /// Whether the API server has native sidecars (1.29 and later).
     pub native_sidecars: bool,
+    /// Whether it has hooks that sleep (1.30 and later).
+    pub sleep_action: bool,
 }
 
 /// What became of a pod.
@@ -79,16 +89,31 @@ pub fn inject(pod: &Value, namespace: &Namespace<'_>, config: &Config<'_>) -> Re
     if metadata::is_injected(pod) {
         return Ok(Outcome::Skipped(Skip::AlreadyInjected));
     }
-    let mut params = params::Params::new(pod, config)?;
-    refusal::check(pod, &params)?;
-
     let mut injected = pod.clone();
+    let own = merge::take(&mut injected)?;
+    let mut params = params::Params::new(&injected, &own, namespace, config)?;
+    refusal::check(&injected, &own, &params, namespace, config.values)?;
+    if let Some(image) = own.proxy.as_ref().and_then(merge::own_image) {
+        let warning = format!("container {PROXY_CONTAINER}: runs {image} in place of the mesh's image");
+        params.warnings.push(warning);
+    }
+
     let probers = if params.rewrite_probes {
-        probes::rewrite(&mut injected, &mut params.warnings)
+        probes::rewrite(&mut injected, params.status_port, &mut params.warnings)
     } else {
         None
     };
-    containers::add(&mut injected, &params, config, probers.as_deref()).ok_or(Refusal::NotAPod)?;
+    let scrapes = params.scrape.as_ref().and_then(|scrape| scrape.original.clone());
+    let found = environment::Found {
+        probers: probers.as_deref(),
+        scrapes: scrapes.as_deref(),
+    };
+    let mut warnings = std::mem::take(&mut params.warnings);
+    let environment = environment::variables(&params, config, found, &mut warnings);
+    containers::add(&mut injected, &params, config, environment, own).ok_or(Refusal::NotAPod)?;
+    if let Some(sleep) = params.pre_stop_sleep {
+        rollout::add(&mut injected, sleep);
+    }
     volumes::add(&mut injected, &params).ok_or(Refusal::NotAPod)?;
     let pull_secrets = volumes::add_image_pull_secrets(&mut injected, &config.values.image_pull_secrets);
     metadata::add(&mut injected, &params, config.values, &pull_secrets).ok_or(Refusal::NotAPod)?;
@@ -97,6 +122,6 @@ pub fn inject(pod: &Value, namespace: &Namespace<'_>, config: &Config<'_>) -> Re
     Ok(Outcome::Injected(Box::new(Injected {
         pod: injected,
         patch,
-        warnings: params.warnings,
+        warnings,
     })))
 }

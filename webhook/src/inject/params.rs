@@ -1,9 +1,17 @@
 //! What a pod's sidecar is made from: the pod's annotations over the mesh configuration over the chart's values.
 
-use mesh_api::annotations::{InterceptionMode, IpRanges, Ports, Sidecar};
+use std::{collections::BTreeMap, time::Duration};
+
+use mesh_api::{
+    Invalid,
+    annotations::{self, Container, InterceptionMode, Sidecar},
+};
 use serde_json::{Map, Value, json};
 
-use super::{Config, PROXY_ID, Refusal, pod};
+use super::{Config, Namespace, PROXY_ID, Refusal, merge, pod, pod_security, redirect, rollout, scrape::Scrape};
+
+/// Where the sidecar has its status pages unless it is told otherwise; Istio's.
+pub(super) const USUAL_STATUS_PORT: u16 = 15020;
 
 /// Everything about one pod's sidecar, decided.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,20 +28,38 @@ pub struct Params {
     pub init_image: String,
     /// The sidecar's `resources`.
     pub resources: Value,
-    /// The sidecar's log level.
+    /// The sidecar's log directives.
     pub log_level: String,
     /// The sidecar's worker threads; 0 means one per CPU.
     pub concurrency: u32,
+    /// Seconds that a sidecar which was told to drain takes new connections.
+    pub drain: u64,
     /// Seconds that a terminating sidecar drains.
     pub termination_drain: u64,
+    /// Further environment variables of the sidecar.
+    pub metadata: BTreeMap<String, String>,
     /// Whether the sidecar answers the application's probes.
     pub rewrite_probes: bool,
+    /// The port of the sidecar's status pages.
+    pub status_port: u16,
+    /// Whether the kubelet probes the sidecar.
+    pub probed: bool,
     /// `initialDelaySeconds` of the sidecar's readiness probe.
     pub readiness_initial_delay: u32,
     /// `periodSeconds` of the sidecar's readiness probe.
     pub readiness_period: u32,
     /// `failureThreshold` of the sidecar's readiness probe.
     pub readiness_failure_threshold: u32,
+    /// What becomes of the pod's annotations for Prometheus.
+    pub scrape: Option<Scrape>,
+    /// Volumes for the sidecar, by name.
+    pub user_volumes: Map<String, Value>,
+    /// Mounts in the sidecar, by the volume's name.
+    pub user_mounts: Map<String, Value>,
+    /// A seccomp profile that the namespace asks for.
+    pub seccomp_profile: Option<Value>,
+    /// Seconds that the application's containers sleep before they end.
+    pub pre_stop_sleep: Option<u32>,
     /// The pod's ServiceAccount.
     pub service_account: String,
     /// What the pod's owner should hear.
@@ -41,51 +67,92 @@ pub struct Params {
 }
 
 impl Params {
-    /// Gathers them for a pod.
+    /// Gathers them for a pod from which its own containers of the mesh's names were taken.
     ///
     /// # Errors
-    /// The annotations that do not parse.
-    pub fn new(pod: &Value, config: &Config<'_>) -> Result<Self, Refusal> {
+    /// The annotations that do not parse, or cannot be for this pod.
+    pub(super) fn new(
+        pod: &Value,
+        own: &merge::Own,
+        namespace: &Namespace<'_>,
+        config: &Config<'_>,
+    ) -> Result<Self, Refusal> {
         let sidecar = Sidecar::parse(&pod::strings(pod, "annotations")).map_err(Refusal::Annotations)?;
+        let refuse = |error: Invalid| Refusal::Annotations(vec![error]);
         let values = config.values;
         let proxy = sidecar.proxy_config.over(&config.mesh.default_config);
-        let native = config.native_sidecars && sidecar.native != Some(false);
+        let native = config.native_sidecars && sidecar.container.native != Some(false);
         let mut warnings = sidecar.warnings.clone();
-        if sidecar.native == Some(true) && !config.native_sidecars {
-            warnings.push(format!(
-                "annotation {} has no effect: the API server is older than 1.29, which has no native sidecars",
-                mesh_api::annotations::NATIVE_SIDECAR
-            ));
-        }
+        warnings.extend(
+            pod::strings(pod, "labels")
+                .keys()
+                .filter_map(|label| annotations::label_warning(label)),
+        );
+        warnings.extend(asked_in_vain(&sidecar, native, config));
         if !native && owned_by_job(pod) {
             warnings.push(
                 "the sidecar is a classic container, so this Job's pod ends only when the sidecar does".to_owned(),
             );
         }
-        warnings.extend(runs_as_proxy(pod));
+        // 0 says that the sidecar is not probed; its pages stay where they are.
+        let asked_port = sidecar
+            .probes
+            .status_port
+            .or(proxy.status_port)
+            .unwrap_or(values.status_port);
+        let status_port = if asked_port == 0 { USUAL_STATUS_PORT } else { asked_port };
+        let uid = merge::identity(own.proxy.as_ref(), "runAsUser").filter(|uid| *uid != 0);
+        let gid = merge::identity(own.proxy.as_ref(), "runAsGroup").filter(|gid| *gid != 0);
+        let exempt = redirect::Exempt {
+            uid: uid.unwrap_or(u64::from(PROXY_ID)),
+            gid: gid.unwrap_or(u64::from(PROXY_ID)),
+            status_port,
+        };
+        warnings.extend(runs_as_proxy(pod, exempt.uid));
+        let mode = sidecar.capture.mode.unwrap_or(proxy.interception_mode);
+        let capture = sidecar.capture.clone().over(&values.capture);
+        let image_type = sidecar.container.image_type.as_deref().or(proxy.image_type.as_deref());
+        let tag = tag(image_type, config, &mut warnings);
+        let image = |of_chart: &str| image(sidecar.container.image.as_deref().unwrap_or(of_chart), config, &tag);
+        let pre_stop_sleep = sidecar
+            .pre_stop_sleep
+            .filter(|_| config.sleep_action && rollout::concerns(pod));
+        if let Some(sleep) = pre_stop_sleep {
+            rollout::check(pod, sleep, &mut warnings).map_err(refuse)?;
+        }
         // The pod admission of ServiceAccounts fills the name in before webhooks are asked; templates need not have it.
         let service_account =
             pod::spec_text(pod, "serviceAccountName").or_else(|| pod::spec_text(pod, "serviceAccount"));
         Ok(Self {
             native,
             hold: !native && (proxy.hold_application_until_proxy_starts || values.hold_application),
-            capture: (sidecar.interception_mode == InterceptionMode::Redirect).then(|| capture(&sidecar)),
-            image: image(sidecar.image.as_deref().unwrap_or(&values.proxy_image), config),
-            init_image: image(sidecar.image.as_deref().unwrap_or(&values.init_image), config),
-            resources: resources(&sidecar).unwrap_or_else(|| json!(values.proxy_resources)),
-            log_level: sidecar.log_level.unwrap_or_else(|| values.log_level.clone()),
+            capture: (mode == InterceptionMode::Redirect).then(|| redirect::arguments(&capture, exempt)),
+            image: image(&values.proxy_image),
+            init_image: image(&values.init_image),
+            resources: resources(&sidecar.container).unwrap_or_else(|| json!(values.proxy_resources)),
+            log_level: sidecar.logging.directives(&values.log_level),
             concurrency: proxy.concurrency.unwrap_or(values.concurrency),
-            // Whole seconds, rounded up: a shorter drain than asked for cuts requests.
-            termination_drain: proxy
-                .termination_drain_duration
-                .as_millis()
-                .div_ceil(1000)
-                .try_into()
-                .unwrap_or(u64::MAX),
-            rewrite_probes: sidecar.rewrite_probes.unwrap_or(values.rewrite_probes),
-            readiness_initial_delay: sidecar.readiness_initial_delay.unwrap_or(0),
-            readiness_period: sidecar.readiness_period.unwrap_or(5),
-            readiness_failure_threshold: sidecar.readiness_failure_threshold.unwrap_or(4),
+            drain: whole_seconds(proxy.drain_duration),
+            termination_drain: whole_seconds(proxy.termination_drain_duration),
+            metadata: proxy.proxy_metadata,
+            rewrite_probes: sidecar.probes.rewrite.unwrap_or(values.rewrite_probes),
+            status_port,
+            probed: asked_port != 0,
+            readiness_initial_delay: sidecar.probes.initial_delay.unwrap_or(values.readiness_initial_delay),
+            readiness_period: sidecar.probes.period.unwrap_or(values.readiness_period),
+            readiness_failure_threshold: sidecar
+                .probes
+                .failure_threshold
+                .unwrap_or(values.readiness_failure_threshold),
+            scrape: Scrape::new(&sidecar.prometheus, config.mesh.enable_prometheus_merge, status_port)
+                .map_err(refuse)?,
+            user_volumes: sidecar.container.volumes,
+            user_mounts: sidecar.container.mounts,
+            seccomp_profile: values
+                .seccomp_profile
+                .clone()
+                .or_else(|| pod_security::seccomp_profile(namespace.enforced(values), pod)),
+            pre_stop_sleep,
             service_account: service_account.unwrap_or("default").to_owned(),
             warnings,
         })
@@ -98,17 +165,55 @@ impl Params {
     }
 }
 
+/// Rounded up: a shorter drain than asked for cuts requests.
+fn whole_seconds(duration: Duration) -> u64 {
+    duration.as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX)
+}
+
+/// What the API server is too old for.
+fn asked_in_vain(sidecar: &Sidecar, native: bool, config: &Config<'_>) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if sidecar.container.native == Some(true) && !native {
+        warnings.push(format!(
+            "annotation {} has no effect: the API server is older than 1.29, which has no native sidecars",
+            annotations::NATIVE_SIDECAR
+        ));
+    }
+    if sidecar.pre_stop_sleep.is_some() && !config.sleep_action {
+        warnings.push(format!(
+            "annotation {} has no effect: the API server is older than 1.30, which has no hook that sleeps",
+            annotations::PRE_STOP_SLEEP
+        ));
+    }
+    warnings
+}
+
+/// The tag of the mesh's images. A type is a suffix of it, for images that the chart says there are.
+fn tag(image_type: Option<&str>, config: &Config<'_>, warnings: &mut Vec<String>) -> String {
+    let values = config.values;
+    match image_type {
+        None | Some("default" | "distroless") => values.tag.clone(),
+        Some(listed) if values.image_types.iter().any(|known| known == listed) => format!("{}-{listed}", values.tag),
+        Some(other) => {
+            warnings.push(format!(
+                "image type {other:?} has no effect: the chart's proxy.imageTypes does not list it"
+            ));
+            values.tag.clone()
+        }
+    }
+}
+
 /// `HUB/NAME:TAG`, or the name as it is when it is a whole reference.
-fn image(name: &str, config: &Config<'_>) -> String {
+fn image(name: &str, config: &Config<'_>, tag: &str) -> String {
     if name.contains('/') {
         name.to_owned()
     } else {
-        format!("{}/{name}:{}", config.values.hub, config.values.tag)
+        format!("{}/{name}:{tag}", config.values.hub)
     }
 }
 
 /// The sidecar's `resources` when an annotation says any of them: then, as in Istio, only what annotations say.
-fn resources(sidecar: &Sidecar) -> Option<Value> {
+fn resources(container: &Container) -> Option<Value> {
     let side = |cpu: &Option<String>, memory: &Option<String>| {
         let given = [("cpu", cpu), ("memory", memory)];
         let map: Map<String, Value> = given
@@ -117,8 +222,8 @@ fn resources(sidecar: &Sidecar) -> Option<Value> {
             .collect();
         (!map.is_empty()).then_some(map)
     };
-    let requests = side(&sidecar.cpu, &sidecar.memory);
-    let limits = side(&sidecar.cpu_limit, &sidecar.memory_limit);
+    let requests = side(&container.cpu, &container.memory);
+    let limits = side(&container.cpu_limit, &container.memory_limit);
     let mut resources = Map::new();
     for (name, quantities) in [("limits", limits), ("requests", requests)] {
         if let Some(quantities) = quantities {
@@ -128,54 +233,15 @@ fn resources(sidecar: &Sidecar) -> Option<Value> {
     (!resources.is_empty()).then_some(Value::Object(resources))
 }
 
-/// The arguments of `proxy capture`. What is included is written out, so that a pod shows what is redirected; an empty
-/// list is an answer too: it includes nothing.
-fn capture(sidecar: &Sidecar) -> Vec<String> {
-    let ports = |given: &Option<Ports>| given.as_ref().map(ToString::to_string);
-    let ranges = |given: &Option<IpRanges>| given.as_ref().map(ToString::to_string);
-    let all = || Some("*".to_owned());
-    let given = |text: Option<String>| text.filter(|text| !text.is_empty());
-    let flags = [
-        ("outbound-port", Some("15001".to_owned())),
-        ("inbound-port", Some("15006".to_owned())),
-        ("uid", Some(PROXY_ID.to_string())),
-        ("gid", Some(PROXY_ID.to_string())),
-        (
-            "include-outbound-ip-ranges",
-            ranges(&sidecar.include_outbound_ip_ranges).or_else(all),
-        ),
-        (
-            "exclude-outbound-ip-ranges",
-            given(ranges(&sidecar.exclude_outbound_ip_ranges)),
-        ),
-        ("include-outbound-ports", given(ports(&sidecar.include_outbound_ports))),
-        ("exclude-outbound-ports", given(ports(&sidecar.exclude_outbound_ports))),
-        (
-            "include-inbound-ports",
-            ports(&sidecar.include_inbound_ports).or_else(all),
-        ),
-        ("exclude-inbound-ports", given(ports(&sidecar.exclude_inbound_ports))),
-        ("exclude-interfaces", given(sidecar.exclude_interfaces.clone())),
-        (
-            "reroute-virtual-interfaces",
-            given(sidecar.reroute_virtual_interfaces.clone()),
-        ),
-    ];
-    let flags = flags
-        .into_iter()
-        .filter_map(|(name, value)| Some(format!("--{name}={}", value?)));
-    std::iter::once("capture".to_owned()).chain(flags).collect()
-}
-
 /// What runs under the sidecar's uid is taken for the sidecar by the redirect rules.
-fn runs_as_proxy(pod: &Value) -> Vec<String> {
+fn runs_as_proxy(pod: &Value, proxy: u64) -> Vec<String> {
     let user = |at: &Value| at.get("securityContext")?.get("runAsUser")?.as_u64();
     let of_pod = pod.get("spec").and_then(user);
     pod::containers(pod)
-        .filter(|container| user(container).or(of_pod) == Some(u64::from(PROXY_ID)))
+        .filter(|container| user(container).or(of_pod) == Some(proxy))
         .map(|container| {
             format!(
-                "container {}: runs as user {PROXY_ID}, so its traffic passes by the sidecar",
+                "container {}: runs as user {proxy}, so its traffic passes by the sidecar",
                 pod::name(container)
             )
         })

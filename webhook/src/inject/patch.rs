@@ -1,8 +1,10 @@
 //! The patch between a pod and its injected self: items that were put into a list are added where they are, so that no
-//! operation touches what the pod's owner wrote.
+//! operation touches what the pod's owner wrote; a container that was merged is taken out and added again.
 
 use json_patch::Patch;
 use serde_json::{Value, json};
+
+use super::{INIT_CONTAINER, PROXY_CONTAINER, pod};
 
 /// Lists whose items have names, into which injection puts items.
 const LISTS: [&str; 4] = ["initContainers", "containers", "volumes", "imagePullSecrets"];
@@ -26,7 +28,11 @@ pub(super) fn between(before: &Value, after: &Value) -> Result<Patch, serde_json
         let path = format!("/spec/{name}");
         match (before.get(name), after.get(name)) {
             (Some(Value::Array(old)), Some(Value::Array(new))) => {
-                let mut old = old.iter();
+                let merged = |item: &&Value| [PROXY_CONTAINER, INIT_CONTAINER].contains(&pod::name(item));
+                for (index, _) in old.iter().enumerate().rev().filter(|(_, item)| merged(item)) {
+                    operations.push(json!({"op": "remove", "path": format!("{path}/{index}")}));
+                }
+                let mut old = old.iter().filter(|item| !merged(item));
                 let mut next = old.next();
                 for (index, item) in new.iter().enumerate() {
                     let path = format!("{path}/{index}");

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use super::{INIT_CONTAINER, PROXY_CONTAINER, STATUS_PORT, pod};
+use super::pod;
 
 const PROBES: [(&str, &str); 3] = [
     ("readinessProbe", "readyz"),
@@ -18,7 +18,7 @@ const PROBES: [(&str, &str); 3] = [
 const HOOKS: [(&str, &str); 2] = [("preStop", "prestopz"), ("postStart", "poststartz")];
 
 /// Rewrites every probe and hook, and returns the originals as JSON; `None` when there are none.
-pub(super) fn rewrite(pod: &mut Value, warnings: &mut Vec<String>) -> Option<String> {
+pub(super) fn rewrite(pod: &mut Value, status_port: u16, warnings: &mut Vec<String>) -> Option<String> {
     let mut originals = BTreeMap::new();
     for list in pod::CONTAINER_LISTS {
         // Not made when absent: a pod without init containers stays one.
@@ -27,15 +27,18 @@ pub(super) fn rewrite(pod: &mut Value, warnings: &mut Vec<String>) -> Option<Str
             .and_then(|spec| spec.get_mut(list))
             .and_then(Value::as_array_mut);
         for container in containers.into_iter().flatten() {
-            if ![PROXY_CONTAINER, INIT_CONTAINER].contains(&pod::name(container)) {
-                rewrite_container(container, &mut originals, warnings);
-            }
+            rewrite_container(container, status_port, &mut originals, warnings);
         }
     }
     (!originals.is_empty()).then(|| json!(originals).to_string())
 }
 
-fn rewrite_container(container: &mut Value, originals: &mut BTreeMap<String, Value>, warnings: &mut Vec<String>) {
+fn rewrite_container(
+    container: &mut Value,
+    status_port: u16,
+    originals: &mut BTreeMap<String, Value>,
+    warnings: &mut Vec<String>,
+) {
     let name = pod::name(container).to_owned();
     let ports = named_ports(container);
     for (field, last) in PROBES {
@@ -43,7 +46,7 @@ fn rewrite_container(container: &mut Value, originals: &mut BTreeMap<String, Val
             continue;
         };
         let path = format!("/app-health/{name}/{last}");
-        match replace(probe, &path, &ports, &["httpGet", "tcpSocket", "grpc"]) {
+        match replace(probe, (&path, status_port), &ports, &["httpGet", "tcpSocket", "grpc"]) {
             Replaced::Yes(mut original) => {
                 if let Some(timeout) = probe.get("timeoutSeconds") {
                     original.insert("timeoutSeconds".to_owned(), timeout.clone());
@@ -62,7 +65,7 @@ fn rewrite_container(container: &mut Value, originals: &mut BTreeMap<String, Val
             continue;
         };
         let path = format!("/app-lifecycle/{name}/{last}");
-        match replace(hook, &path, &ports, &["httpGet"]) {
+        match replace(hook, (&path, status_port), &ports, &["httpGet"]) {
             Replaced::Yes(original) => {
                 originals.insert(path, sorted(&Value::Object(original)));
             }
@@ -82,7 +85,12 @@ enum Replaced {
 }
 
 /// Replaces a probe's or hook's action by a GET to the sidecar.
-fn replace(handler: &mut Map<String, Value>, path: &str, ports: &BTreeMap<String, u64>, kinds: &[&str]) -> Replaced {
+fn replace(
+    handler: &mut Map<String, Value>,
+    (path, status_port): (&str, u16),
+    ports: &BTreeMap<String, u64>,
+    kinds: &[&str],
+) -> Replaced {
     let Some(kind) = kinds
         .iter()
         .find(|kind| handler.get(**kind).is_some_and(Value::is_object))
@@ -109,7 +117,7 @@ fn replace(handler: &mut Map<String, Value>, path: &str, ports: &BTreeMap<String
         let port = original.get("port").unwrap_or(&Value::Null);
         return Replaced::UnknownPort(port.as_str().map_or_else(|| port.to_string(), str::to_owned));
     };
-    if port == u64::from(STATUS_PORT) {
+    if port == u64::from(status_port) {
         return Replaced::No;
     }
     original["port"] = json!(port);
@@ -120,7 +128,7 @@ fn replace(handler: &mut Map<String, Value>, path: &str, ports: &BTreeMap<String
         json!({})
     };
     action["path"] = json!(path);
-    action["port"] = json!(STATUS_PORT);
+    action["port"] = json!(status_port);
     // The sidecar is asked in the clear and speaks TLS to the application, as the kubelet would: without verifying it.
     if action.get("scheme").and_then(Value::as_str) == Some("HTTPS") {
         action["scheme"] = json!("HTTP");

@@ -3,7 +3,8 @@
 use mesh_api::Invalid;
 use serde_json::Value;
 
-use super::{INIT_CONTAINER, PROXY_CONTAINER, params::Params, pod, volumes};
+use super::{INIT_CONTAINER, Namespace, merge, params::Params, pod, pod_security::Level, volumes};
+use crate::config::Values;
 
 /// The longest ServiceAccount name whose certificate's Secret can be named: a Secret's name has at most 253 characters,
 /// six of which are `istio.`.
@@ -25,10 +26,10 @@ pub enum Refusal {
         /// The ServiceAccount's name.
         name: String,
     },
-    /// A container of the pod has a name that injection needs.
+    /// A container that has the name of the mesh's is there twice, or where it cannot be merged with the mesh's.
     #[error(
-        "spec.{list}: a container named {name} is the mesh's own: rename it, or refuse the sidecar with the label \
-         sidecar.istio.io/inject=false"
+        "spec.{list}: a container named {name} is merged with the mesh's own: have it once, istio-init among initContainers \
+         (see injection.md, a container of one's own)"
     )]
     ContainerName {
         /// `containers` or `initContainers`.
@@ -36,16 +37,20 @@ pub enum Refusal {
         /// The container's name.
         name: &'static str,
     },
-    /// A container stands for the sidecar to be merged into.
+    /// The pod's namespace enforces a pod security level that forbids the init container.
     #[error(
-        "spec.{list}: the container {name} has the image \"auto\", which asks to merge it with the injected one; that is \
-         not supported: remove it and use the annotations of sidecar.istio.io"
+        "namespace {namespace} enforces the pod security level {:?}, which forbids the capabilities NET_ADMIN and NET_RAW that \
+         {INIT_CONTAINER} needs to redirect the pod's traffic. Label the namespace {}=privileged, or move the pod to one \
+         that is; without a sidecar the pod is taken with the label {}: \"false\"",
+        level.as_str(),
+        mesh_api::labels::POD_SECURITY_ENFORCE,
+        mesh_api::labels::INJECT
     )]
-    ContainerMerge {
-        /// `containers` or `initContainers`.
-        list: &'static str,
-        /// The container's name.
-        name: &'static str,
+    PodSecurity {
+        /// The namespace.
+        namespace: String,
+        /// What it enforces.
+        level: Level,
     },
     /// A volume of the pod has the name of one that injection adds.
     #[error("spec.volumes: a volume named {name} is the mesh's own: rename it")]
@@ -66,7 +71,7 @@ pub enum Refusal {
     },
     /// The object does not have a pod's shape.
     #[error(
-        "the object is no pod: spec.containers must have an item, the other lists of spec must be lists, and the labels and \
+        "the object is no pod: spec.containers must have an item beside istio-proxy, the other lists of spec must be lists, and the labels and \
          annotations of metadata maps"
     )]
     NotAPod,
@@ -83,7 +88,7 @@ impl Refusal {
             Self::Annotations(_) => "annotations",
             Self::ServiceAccountTooLong { .. } => "service_account_too_long",
             Self::ContainerName { .. } => "container_name",
-            Self::ContainerMerge { .. } => "container_merge",
+            Self::PodSecurity { .. } => "pod_security",
             Self::VolumeName { .. } => "volume_name",
             Self::CertificateSecret { .. } => "certificate_secret",
             Self::NotAPod => "not_a_pod",
@@ -92,8 +97,14 @@ impl Refusal {
     }
 }
 
-/// Checks a pod for what injection cannot stand beside.
-pub(super) fn check(pod: &Value, params: &Params) -> Result<(), Refusal> {
+/// Checks a pod for what injection cannot stand beside. Its own containers of the mesh's names were taken from it.
+pub(super) fn check(
+    pod: &Value,
+    own: &merge::Own,
+    params: &Params,
+    namespace: &Namespace<'_>,
+    values: &Values,
+) -> Result<(), Refusal> {
     if pod
         .pointer("/spec/containers")
         .and_then(Value::as_array)
@@ -101,27 +112,30 @@ pub(super) fn check(pod: &Value, params: &Params) -> Result<(), Refusal> {
     {
         return Err(Refusal::NotAPod);
     }
+    if let (Some(level), Some(_)) = (namespace.enforced(values), &params.capture) {
+        return Err(Refusal::PodSecurity {
+            namespace: namespace.name.to_owned(),
+            level,
+        });
+    }
     if params.service_account.len() > LONGEST_SERVICE_ACCOUNT {
         return Err(Refusal::ServiceAccountTooLong {
             name: params.service_account.clone(),
         });
     }
-    for list in pod::CONTAINER_LISTS {
-        for container in pod::spec_list(pod, list) {
-            let Some(name) = [INIT_CONTAINER, PROXY_CONTAINER]
-                .into_iter()
-                .find(|own| pod::name(container) == *own)
-            else {
-                continue;
-            };
-            let merge = container.get("image").and_then(Value::as_str) == Some("auto");
-            return Err(if merge {
-                Refusal::ContainerMerge { list, name }
-            } else {
-                Refusal::ContainerName { list, name }
-            });
-        }
+    volumes::check(pod, params).map_err(|error| Refusal::Annotations(vec![error]))?;
+    for volume in params.user_volumes.values() {
+        secrets_of_volume(volume, mesh_api::annotations::USER_VOLUME)?;
     }
+    let containers = [("initContainers", &own.init), ("containers", &own.proxy)];
+    for (list, container) in containers.iter().filter_map(|(list, own)| Some((list, own.as_ref()?))) {
+        secrets_of_container(container, list)?;
+    }
+    secrets_of_pod(pod, params)
+}
+
+/// Refuses a pod that refers to a workload certificate's Secret by itself.
+fn secrets_of_pod(pod: &Value, params: &Params) -> Result<(), Refusal> {
     let own = volumes::own(params);
     for (index, volume) in pod::spec_list(pod, "volumes").enumerate() {
         let name = pod::name(volume);
@@ -131,27 +145,33 @@ pub(super) fn check(pod: &Value, params: &Params) -> Result<(), Refusal> {
             }
             continue;
         }
-        let at = format!("spec.volumes[{index}]");
-        named(volume.pointer("/secret/secretName"), &at)?;
-        for source in volume
-            .pointer("/projected/sources")
-            .and_then(Value::as_array)
-            .into_iter()
-            .flatten()
-        {
-            named(source.pointer("/secret/name"), &at)?;
-        }
+        secrets_of_volume(volume, &format!("spec.volumes[{index}]"))?;
     }
     for list in pod::CONTAINER_LISTS {
         for container in pod::spec_list(pod, list) {
-            let at = format!("spec.{list}[{}]", pod::name(container));
-            for env in container.get("env").and_then(Value::as_array).into_iter().flatten() {
-                named(env.pointer("/valueFrom/secretKeyRef/name"), &at)?;
-            }
-            for env in container.get("envFrom").and_then(Value::as_array).into_iter().flatten() {
-                named(env.pointer("/secretRef/name"), &at)?;
-            }
+            secrets_of_container(container, list)?;
         }
+    }
+    Ok(())
+}
+
+fn secrets_of_volume(volume: &Value, at: &str) -> Result<(), Refusal> {
+    named(volume.pointer("/secret/secretName"), at)?;
+    let sources = volume.pointer("/projected/sources").and_then(Value::as_array);
+    for source in sources.into_iter().flatten() {
+        named(source.pointer("/secret/name"), at)?;
+    }
+    Ok(())
+}
+
+fn secrets_of_container(container: &Value, list: &str) -> Result<(), Refusal> {
+    let at = format!("spec.{list}[{}]", pod::name(container));
+    let items = |field: &str| container.get(field).and_then(Value::as_array).into_iter().flatten();
+    for variable in items("env") {
+        named(variable.pointer("/valueFrom/secretKeyRef/name"), &at)?;
+    }
+    for source in items("envFrom") {
+        named(source.pointer("/secretRef/name"), &at)?;
     }
     Ok(())
 }

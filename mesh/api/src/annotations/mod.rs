@@ -1,12 +1,28 @@
 //! Annotations that the mesh reads or writes, under Istio's names (istio/api annotation/annotations.gen.go), and the
 //! parsing of those that take effect.
 //!
-//! [`Sidecar::parse`] takes a pod's annotations once, at injection; an annotation that does not parse refuses the pod.
+//! [`Sidecar::parse`] takes a pod's annotations once, at injection, each by its family; an annotation that does not parse
+//! refuses the pod. [`surface`] lists all there are, and what becomes of each.
 
+mod capture;
+mod container;
+mod logging;
+mod probes;
+mod prometheus;
 mod sidecar;
+pub mod surface;
+mod templates;
 mod values;
 
-pub use sidecar::{InterceptionMode, Sidecar};
+pub use capture::{Capture, InterceptionMode};
+pub use container::Container;
+pub(crate) use container::image_type;
+pub use logging::Logging;
+pub use probes::{Probes, SIDECAR_PORTS};
+pub(crate) use probes::{STATUS_PORT as STATUS_PORT_ACCEPTED, status_port};
+pub use prometheus::{Prometheus, ScrapeTarget};
+pub use sidecar::Sidecar;
+pub use surface::label_warning;
 pub use values::{IpRanges, Ports};
 
 /// `true` or `false` on a pod: ask for or refuse the sidecar. The label of the same name wins. Deprecated in Istio.
@@ -29,6 +45,28 @@ pub const PROXY_MEMORY: &str = "sidecar.istio.io/proxyMemory";
 pub const PROXY_MEMORY_LIMIT: &str = "sidecar.istio.io/proxyMemoryLimit";
 /// Image of the sidecar: a name under the mesh's hub, or a whole reference when it holds a slash.
 pub const PROXY_IMAGE: &str = "sidecar.istio.io/proxyImage";
+/// The type of the sidecar's image, a suffix of its tag.
+pub const PROXY_IMAGE_TYPE: &str = "sidecar.istio.io/proxyImageType";
+/// Volumes for the sidecar: JSON from a volume's name to its source.
+pub const USER_VOLUME: &str = "sidecar.istio.io/userVolume";
+/// Mounts in the sidecar: JSON from a volume's name to its mount.
+pub const USER_VOLUME_MOUNT: &str = "sidecar.istio.io/userVolumeMount";
+/// Log level of what Istio's agent does.
+pub const AGENT_LOG_LEVEL: &str = "sidecar.istio.io/agentLogLevel";
+/// Log levels of what Envoy's components do.
+pub const COMPONENT_LOG_LEVEL: &str = "sidecar.istio.io/componentLogLevel";
+/// Would give Istio's sidecar the capability NET_BIND_SERVICE.
+pub const CAP_NET_BIND_SERVICE: &str = "sidecar.istio.io/capNetBindService";
+/// The port of the sidecar's status pages; `0` means that the sidecar is not probed.
+pub const STATUS_PORT: &str = "status.sidecar.istio.io/port";
+/// The templates that a pod asks to be injected with.
+pub const TEMPLATES: &str = "inject.istio.io/templates";
+/// `true` or `false`: have the sidecar merge the application's metrics into its own.
+pub const MERGE_METRICS: &str = "prometheus.istio.io/merge-metrics";
+/// The application's pages of metrics: `PORT:PATH` separated by commas.
+pub const SCRAPE_TARGETS: &str = "prometheus.istio.io/scrape-targets";
+/// How long the application's containers sleep before they are told to end.
+pub const PRE_STOP_SLEEP: &str = "policy.pinnace.dev/pre-stop-sleep";
 /// Log level of the sidecar.
 pub const LOG_LEVEL: &str = "sidecar.istio.io/logLevel";
 /// `true` or `false`: have the sidecar answer the kubelet's probes of the application.
@@ -68,32 +106,3 @@ pub const DEFAULT_LOGS_CONTAINER: &str = "kubectl.kubernetes.io/default-logs-con
 pub const CERTIFICATE_SERIAL: &str = "security.pinnace.dev/certificate-serial";
 /// On a workload certificate's Secret: the SPIFFE ID that its leaf carries.
 pub const SPIFFE_ID: &str = "security.pinnace.dev/spiffe-id";
-
-/// Istio's pod annotations that are accepted and change nothing here: injection goes on, with a warning that names
-/// them.
-pub const WITHOUT_EFFECT: &[&str] = &[
-    "inject.istio.io/templates",
-    "prometheus.istio.io/merge-metrics",
-    "prometheus.istio.io/scrape-targets",
-    "prometheus.istio.io/secure-port",
-    "proxy.istio.io/overrides",
-    "readiness.status.sidecar.istio.io/applicationPorts",
-    "sidecar.istio.io/agentLogLevel",
-    "sidecar.istio.io/bootstrapOverride",
-    "sidecar.istio.io/capNetBindService",
-    "sidecar.istio.io/componentLogLevel",
-    "sidecar.istio.io/discoveryAddress",
-    "sidecar.istio.io/extraStatTags",
-    "sidecar.istio.io/proxyImageType",
-    "sidecar.istio.io/statsCompression",
-    "sidecar.istio.io/statsEvictionInterval",
-    "sidecar.istio.io/statsFlushInterval",
-    "sidecar.istio.io/statsHistogramBins",
-    "sidecar.istio.io/statsHistogramBuckets",
-    "sidecar.istio.io/statsInclusionPrefixes",
-    "sidecar.istio.io/statsInclusionRegexps",
-    "sidecar.istio.io/statsInclusionSuffixes",
-    "sidecar.istio.io/userVolume",
-    "sidecar.istio.io/userVolumeMount",
-    "status.sidecar.istio.io/port",
-];

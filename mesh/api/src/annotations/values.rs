@@ -4,7 +4,7 @@ use std::fmt;
 
 use ipnet::IpNet;
 
-use crate::Invalid;
+use crate::{Invalid, duration};
 
 /// A list of ports, or every port.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -112,25 +112,46 @@ fn range_list(value: &str) -> Option<Vec<IpNet>> {
     value.split(',').map(|range| range.trim().parse().ok()).collect()
 }
 
-/// Names of network interfaces separated by commas, returned without blanks.
+/// Names of network interfaces separated by commas, returned without blanks: what `proxy capture` takes.
 pub(super) fn interfaces(name: &str, value: &str) -> Result<String, Invalid> {
-    // The kernel's limit is 15 bytes; a trailing + or * is a wildcard in Istio's rules.
-    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '@' | ':' | '+' | '*');
-    let names: Vec<&str> = value
-        .split(',')
-        .map(str::trim)
-        .filter(|name| !name.is_empty())
-        .collect();
-    if names.iter().all(|name| name.len() <= 15 && name.chars().all(allowed)) {
+    // The kernel's limit is 15 bytes; a + (as for iptables) or * (as for nft) behind a name means all that begin so.
+    let good = |text: &str| {
+        let plain = text.strip_suffix(['+', '*']).unwrap_or(text);
+        (1..=15).contains(&plain.len())
+            && plain != "."
+            && plain != ".."
+            && plain
+                .bytes()
+                .all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'/' | b'"' | b'*' | b'\\'))
+    };
+    let names: Vec<&str> = parts(value).collect();
+    if names.iter().all(|name| good(name)) {
         Ok(names.join(","))
     } else {
         Err(Invalid::new(
             name,
             value,
-            "names of network interfaces separated by commas",
+            "names of network interfaces of 1 to 15 characters separated by commas, with + behind one for all that begin so",
         ))
     }
 }
+
+/// The parts between commas, without blanks and empty ones.
+pub(super) fn parts(value: &str) -> impl Iterator<Item = &str> {
+    value.split(',').map(str::trim).filter(|part| !part.is_empty())
+}
+
+/// A duration of whole seconds, at least one.
+pub(super) fn seconds(name: &str, value: &str) -> Result<u32, Invalid> {
+    duration::parse(value)
+        .filter(|duration| duration.subsec_nanos() == 0)
+        .and_then(|duration| u32::try_from(duration.as_secs()).ok())
+        .filter(|seconds| (1..=MOST_SECONDS).contains(seconds))
+        .ok_or_else(|| Invalid::new(name, value, "a duration of whole seconds from 1s to 1h, such as 5s"))
+}
+
+/// Nobody waits for longer.
+const MOST_SECONDS: u32 = 3600;
 
 /// A whole number of at most 32 bits, at least `least`.
 pub(super) fn number(name: &str, value: &str, least: u32) -> Result<u32, Invalid> {
@@ -208,6 +229,27 @@ mod tests {
         assert_eq!(ports("p", "80,443").unwrap().to_string(), "80,443");
         for bad in ["*", "0", "65536", "80,", "http", "80-90", "-1"] {
             assert!(ports("p", bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn interface_lists() {
+        assert_eq!(
+            interfaces("i", "net1, net1.5,veth+,tap*").unwrap(),
+            "net1,net1.5,veth+,tap*"
+        );
+        assert_eq!(interfaces("i", "").unwrap(), "");
+        for bad in ["a b", "+", "eth0/x", "e*h", "..", "an-interface-name-too-long"] {
+            assert!(interfaces("i", bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn whole_seconds() {
+        assert_eq!(seconds("s", "5s"), Ok(5));
+        assert_eq!(seconds("s", "1m30s"), Ok(90));
+        for bad in ["", "5", "0s", "500ms", "1.5s", "2h", "-5s", "soon"] {
+            assert!(seconds("s", bad).is_err(), "{bad}");
         }
     }
 

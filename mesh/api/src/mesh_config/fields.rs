@@ -1,5 +1,7 @@
 //! Takes fields out of a configuration one by one, collecting every error and what was left over.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value};
 
 use crate::Invalid;
@@ -94,6 +96,43 @@ impl Fields {
         parsed
     }
 
+    /// A whole number that `convert` accepts, written as a number or, as protobuf's JSON allows, as text.
+    pub(crate) fn number<T>(
+        &mut self,
+        name: &str,
+        accepted: &str,
+        convert: impl FnOnce(u64) -> Option<T>,
+    ) -> Option<T> {
+        self.value(name, accepted, |value| {
+            let number = value.as_u64().or_else(|| value.as_str()?.parse().ok());
+            number.and_then(convert)
+        })
+    }
+
+    /// Texts by name, if `good` accepts them; absent is empty.
+    pub(crate) fn texts(
+        &mut self,
+        name: &str,
+        accepted: &str,
+        good: impl FnOnce(&BTreeMap<String, String>) -> bool,
+    ) -> BTreeMap<String, String> {
+        let entries = self.value(name, accepted, |value| {
+            let entries = value.as_object()?.iter();
+            entries
+                .map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
+                .collect::<Option<_>>()
+                .filter(good)
+        });
+        entries.unwrap_or_default()
+    }
+
+    /// A field that is known and does nothing: its value must be of its kind all the same.
+    pub(crate) fn ignore(&mut self, name: &str, accepted: &str, good: impl FnOnce(&Value) -> bool) {
+        if self.value(name, accepted, |value| good(value).then_some(())).is_some() {
+            self.ignored.push(self.path(name));
+        }
+    }
+
     /// An object of its own, to be given back to [`Fields::end`].
     pub(crate) fn object(&mut self, name: &str) -> Option<Self> {
         let value = self.take(name)?;
@@ -113,13 +152,21 @@ impl Fields {
         self.errors.extend(inner.errors);
     }
 
-    /// The paths of the fields that nobody read, sorted, or every error.
-    pub(crate) fn finish(mut self) -> Result<Vec<String>, Vec<Invalid>> {
-        let left: Vec<String> = self.map.keys().map(|name| self.path(name)).collect();
-        self.ignored.extend(left);
+    /// The paths of the fields that do nothing, known or not, sorted, or every error.
+    pub(crate) fn finish(self) -> Result<Vec<String>, Vec<Invalid>> {
+        let (mut ignored, unknown) = self.finish_apart()?;
+        ignored.extend(unknown);
+        ignored.sort();
+        Ok(ignored)
+    }
+
+    /// The paths of the known fields that do nothing, and of those that nobody knows, each sorted, or every error.
+    pub(crate) fn finish_apart(mut self) -> Result<(Vec<String>, Vec<String>), Vec<Invalid>> {
+        let mut unknown: Vec<String> = self.map.keys().map(|name| self.path(name)).collect();
+        unknown.sort();
         self.ignored.sort();
         if self.errors.is_empty() {
-            Ok(self.ignored)
+            Ok((self.ignored, unknown))
         } else {
             Err(self.errors)
         }

@@ -52,6 +52,8 @@ pub struct MeshConfig {
     pub enable_auto_mtls: bool,
     /// `outboundTrafficPolicy.mode`.
     pub outbound_traffic_policy: OutboundTrafficPolicy,
+    /// `enablePrometheusMerge`: sidecars merge their applications' metrics into their own.
+    pub enable_prometheus_merge: bool,
     /// `accessLogFile`; empty means no access log.
     pub access_log_file: String,
     /// `accessLogFormat`; empty means Istio's default format.
@@ -82,6 +84,7 @@ impl MeshConfig {
                 .parsed("rootNamespace", "a namespace's name", namespace)
                 .unwrap_or_default(),
             enable_auto_mtls: fields.boolean("enableAutoMtls").unwrap_or(true),
+            enable_prometheus_merge: fields.boolean("enablePrometheusMerge").unwrap_or(true),
             outbound_traffic_policy: OutboundTrafficPolicy::default(),
             access_log_file: fields.text("accessLogFile").unwrap_or_default(),
             access_log_format: fields.text("accessLogFormat").unwrap_or_default(),
@@ -123,6 +126,7 @@ impl Default for MeshConfig {
             trust_domain_aliases: Vec::new(),
             root_namespace: String::new(),
             enable_auto_mtls: true,
+            enable_prometheus_merge: true,
             outbound_traffic_policy: OutboundTrafficPolicy::default(),
             access_log_file: String::new(),
             access_log_format: String::new(),
@@ -220,7 +224,7 @@ mod tests {
     #[test]
     fn what_nothing_reads_is_reported() {
         let config = MeshConfig::parse(
-            "enablePrometheusMerge: true\nextensionProviders: [{name: x}]\ndefaultConfig:\n  tracing: {sampling: 1}\n\
+            "enableTracing: true\nextensionProviders: [{name: x}]\ndefaultConfig:\n  tracing: {sampling: 1}\n\
              outboundTrafficPolicy: {colour: red}\n",
         )
         .unwrap();
@@ -228,7 +232,7 @@ mod tests {
             config.ignored,
             [
                 "defaultConfig.tracing",
-                "enablePrometheusMerge",
+                "enableTracing",
                 "extensionProviders",
                 "outboundTrafficPolicy.colour"
             ]

@@ -151,11 +151,10 @@ impl Entry {
         let timeout = match self.timeout_seconds {
             None | Some(0) if hook => HOOK_TIMEOUT,
             None | Some(0) => PROBE_TIMEOUT,
+            // The API server takes any number, and the kubelet hangs up when it has waited for long enough.
             Some(seconds) => u64::try_from(seconds)
-                .ok()
-                .map(Duration::from_secs)
-                .filter(|t| *t <= HOOK_TIMEOUT)
-                .ok_or_else(|| ("timeoutSeconds", format!("{seconds} is not a number from 0 to 3600")))?,
+                .map(|seconds| Duration::from_secs(seconds).min(HOOK_TIMEOUT))
+                .map_err(|_| ("timeoutSeconds", format!("{seconds} is not a number from 0 on")))?,
         };
         let action = match (self.http_get, self.tcp_socket, self.grpc) {
             (Some(http), None, None) => http.read()?,
@@ -257,12 +256,14 @@ mod tests {
                 "httpHeaders": [{"name": "host", "value": "shop.example"}, {"name": "X-A", "value": "b"}]},
                 "timeoutSeconds": 3, "periodSeconds": 5},
               "/app-health/web/livez": {"tcpSocket": {"port": "9090"}},
+              "/app-health/slow/livez": {"tcpSocket": {"port": 9090}, "timeoutSeconds": 2147483647},
               "/app-health/web/startupz": {"grpc": {"port": 7070, "service": "books"}},
               "/app-lifecycle/web/prestopz": {"httpGet": {"port": 8080}}
             }"#,
         )
         .unwrap();
-        assert_eq!(probes.len(), 4);
+        assert_eq!(probes.len(), 5);
+        assert_eq!(probes.by_path["/app-health/slow/livez"].timeout, HOOK_TIMEOUT);
         let Probe { action, timeout } = &probes.by_path["/app-health/web/readyz"];
         assert_eq!(*timeout, Duration::from_secs(3));
         let Action::Http {

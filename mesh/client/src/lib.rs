@@ -1,4 +1,4 @@
-//! The client of the API server. A static binary's C library cannot resolve names, so where the API server is known by
+//! The client of the API server, for every program that runs in the cluster. A static binary's C library cannot resolve names, so where the API server is known by
 //! one (KUBERNETES_SERVICE_HOST is a name on some managed clusters), it is resolved here.
 
 use std::future::Future;
