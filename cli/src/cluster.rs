@@ -74,7 +74,7 @@ impl Cluster {
             .namespace
             .clone()
             .unwrap_or_else(|| config.default_namespace.clone());
-        let client = operator::kubernetes::client::of(config)
+        let client = mesh_client::of(config)
             .map_err(|error| Failure::cluster(format!("no client of the API server: {error:#}")))?;
         Ok(Self {
             client,
