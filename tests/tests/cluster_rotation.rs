@@ -1,6 +1,6 @@
 //! Certificates of a minute rotate ten times (ROTATIONS) under constant HTTP/1.1 load and one raw TCP stream, and nobody
 //! notices; meanwhile the certificate of a service account that nothing uses any more goes. It changes the operator's
-//! setting, so it has the cluster to itself, for about seven minutes. Needs a cluster with the mesh, installed by helm as
+//! setting, for which it has the cluster to itself, and watches for about six minutes, which it shares. Needs a cluster with the mesh, installed by helm as
 //! `pinnace` (KUBECONFIG).
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -22,12 +22,13 @@ const IN_USE: Duration = Duration::from_secs(5);
 const GRACE: Duration = Duration::from_secs(300);
 
 /// The operator's lifetime of certificates, put back at the end.
-struct LifetimeSet {
+struct LifetimeSet<'a> {
     before: String,
+    cluster: &'a Cluster,
 }
 
-impl LifetimeSet {
-    fn to(lifetime: &str) -> Self {
+impl<'a> LifetimeSet<'a> {
+    fn to(lifetime: &str, cluster: &'a Cluster) -> Self {
         let values = helm(&[
             "get",
             "values",
@@ -40,14 +41,15 @@ impl LifetimeSet {
         ]);
         let values: Value = serde_json::from_str(&values).unwrap();
         let before = values["workloadCertTTL"].as_str().unwrap().to_owned();
-        let set = Self { before };
+        let set = Self { before, cluster };
         install(lifetime);
         set
     }
 }
 
-impl Drop for LifetimeSet {
+impl Drop for LifetimeSet<'_> {
     fn drop(&mut self) {
+        self.cluster.alone_again();
         install(&self.before);
     }
 }
@@ -136,10 +138,10 @@ impl<'a> Watched<'a> {
 
 #[test]
 fn ten_rotations_pass_unnoticed() {
-    let Some(_cluster) = Cluster::alone() else { return };
+    let Some(cluster) = Cluster::alone() else { return };
     let wanted: usize = std::env::var("ROTATIONS").map_or(10, |number| number.parse().expect("ROTATIONS is a number"));
     let mesh = Namespace::injected("rotation");
-    let _set = LifetimeSet::to("60s");
+    let _set = LifetimeSet::to("60s", &cluster);
 
     mesh.apply(echo_with_service("server"));
     mesh.apply([mode("STRICT"), service_account("gone"), echo("gone")]);
@@ -171,6 +173,7 @@ fn ten_rotations_pass_unnoticed() {
         pod_of("tcp", "tcp", &["tcp", "server:9070"]),
     ]);
     let loads = ["http", "kept", "tcp"].map(|pod| Load::follow(&mesh, pod));
+    cluster.share();
     let started = Instant::now();
 
     let mut watched = ["server", "http", "kept", "tcp"].map(|name| Watched::new(&mesh, name));

@@ -2,9 +2,9 @@
 //! kubectl, which has to be on the PATH, and the sidecars' own pages through its port-forwarding.
 //!
 //! Most tests share the mesh ([`Cluster::shared`]): each works in namespaces of its own. One that stops the control
-//! plane, changes its settings or writes a policy for the whole mesh has it to itself ([`Cluster::alone`]). A lock on
-//! a file keeps them apart, within a process and between processes of one machine. Everything here fails by a panic,
-//! since it is called by tests.
+//! plane, changes its settings or writes a policy for the whole mesh has it to itself ([`Cluster::alone`]); a long one of
+//! these lets the first kind in while it only watches ([`Cluster::share`]). Locks on files keep them apart, within a
+//! process and between processes of one machine. Everything here fails by a panic, since it is called by tests.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -42,29 +42,46 @@ pub const POLICY: Duration = Duration::from_secs(15);
 
 /// The right to use the cluster, until it is dropped.
 pub struct Cluster {
-    _lock: File,
+    lock: File,
+    /// Held by those that need it alone at some time, so that they wait for one another's end.
+    _turn: Option<File>,
 }
 
 impl Cluster {
     /// The cluster, shared with other tests; `None`, with a line that says so, where there is none.
     #[must_use]
     pub fn shared() -> Option<Self> {
-        Self::reach(File::lock_shared)
+        let gate = file("gate")?;
+        let lock = file("lock")?;
+        gate.lock_shared().unwrap();
+        lock.lock_shared().unwrap();
+        drop(gate);
+        Some(Self::reach(lock, None))
     }
 
     /// The cluster for this test alone, once the others have ended; `None` as for [`Cluster::shared`].
     #[must_use]
     pub fn alone() -> Option<Self> {
-        Self::reach(File::lock)
+        let turn = file("turn")?;
+        turn.lock().unwrap();
+        let lock = file("lock")?;
+        have_alone(&lock);
+        Some(Self::reach(lock, Some(turn)))
     }
 
-    fn reach(lock: impl FnOnce(&File) -> std::io::Result<()>) -> Option<Self> {
-        if std::env::var_os("KUBECONFIG").is_none_or(|path| path.is_empty()) {
-            skipped("KUBECONFIG is not set; hack/test starts a cluster and sets it");
-            return None;
-        }
-        let file = File::create(std::env::temp_dir().join("pinnace-cluster-tests.lock")).unwrap();
-        lock(&file).unwrap();
+    /// Lets tests in that share the cluster; whoever needs it alone goes on waiting.
+    pub fn share(&self) {
+        self.lock.unlock().unwrap();
+        self.lock.lock_shared().unwrap();
+    }
+
+    /// The cluster for this test alone again, once those that were let in have ended.
+    pub fn alone_again(&self) {
+        self.lock.unlock().unwrap();
+        have_alone(&self.lock);
+    }
+
+    fn reach(lock: File, turn: Option<File>) -> Self {
         // A test before this one may have restarted it.
         must(&[
             "--namespace",
@@ -76,8 +93,23 @@ impl Cluster {
             "pinnace-webhook",
             "--timeout=90s",
         ]);
-        Some(Self { _lock: file })
+        Self { lock, _turn: turn }
     }
+}
+
+/// Waits for those that have it; those that come meanwhile stand at the gate, or there would always be one.
+fn have_alone(lock: &File) {
+    let gate = file("gate").unwrap();
+    gate.lock().unwrap();
+    lock.lock().unwrap();
+}
+
+fn file(name: &str) -> Option<File> {
+    if std::env::var_os("KUBECONFIG").is_none_or(|path| path.is_empty()) {
+        skipped("KUBECONFIG is not set; hack/test starts a cluster and sets it");
+        return None;
+    }
+    Some(File::create(std::env::temp_dir().join(format!("pinnace-cluster-tests.{name}"))).unwrap())
 }
 
 /// Says why the running test shows nothing here, past the harness, which would keep it to itself.
