@@ -9,7 +9,8 @@ use kube::api::Api;
 use kube::core::DeserializeGuard;
 use kube::runtime::watcher;
 use mesh_api::MeshConfig;
-use mesh_api::mesh_config::{KEY, OutboundTrafficPolicy};
+use mesh_api::mesh_config::{AccessLogEncoding, KEY, OutboundTrafficPolicy};
+use mesh_wire::convert::AccessLog;
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
@@ -29,6 +30,11 @@ pub fn facts(config: &MeshConfig, namespace: &str, cluster_domain: &str, authori
         cluster_domain: cluster_domain.to_owned(),
         auto_mtls: config.enable_auto_mtls,
         allow_any: config.outbound_traffic_policy == OutboundTrafficPolicy::AllowAny,
+        access_log: AccessLog {
+            file: config.access_log_file.clone(),
+            format: config.access_log_format.clone(),
+            json: config.access_log_encoding == AccessLogEncoding::Json,
+        },
         roots: roots.map(|root| Bytes::copy_from_slice(root)).collect(),
     }
 }

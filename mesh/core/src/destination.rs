@@ -5,6 +5,7 @@
 
 use crate::identity::SpiffeId;
 use crate::protocol::Declared;
+use crate::workload::Workload;
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -21,7 +22,12 @@ pub enum Query {
     },
     /// The address and port that was dialled.
     Address(SocketAddr),
+    /// A client's address: who calls, for metrics. The answer is the pod's destination on [`PEER_PORT`].
+    Peer(IpAddr),
 }
+
+/// The port under which a pod is described as a peer: the sidecar's for what comes in.
+pub const PEER_PORT: u16 = 15006;
 
 /// How an endpoint is chosen.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
@@ -65,8 +71,8 @@ pub struct Endpoint {
     pub mutual_tls: bool,
     /// The pod's identity, where it has one.
     pub identity: Option<SpiffeId>,
-    /// The pod's canonical name, for telemetry.
-    pub workload: Arc<str>,
+    /// What metrics say of the pod.
+    pub workload: Workload,
 }
 
 impl Destination {

@@ -12,3 +12,4 @@ pub mod identity;
 pub mod labels;
 pub mod peer_authentication;
 pub mod protocol;
+pub mod workload;

@@ -6,6 +6,8 @@ use mesh_core::destination::{Destination, Endpoint, Resolution};
 use mesh_core::identity::{IdentityError, SpiffeId, TrustDomain};
 use mesh_core::peer_authentication::{Effective, PortMode};
 use mesh_core::protocol::Declared;
+use mesh_core::workload;
+use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
 
 /// Why a message is refused. It goes back to the sender in a negative acknowledgement.
@@ -33,6 +35,9 @@ pub enum ConvertError {
     /// An index outside `identities`.
     #[error("endpoints[{0}].identity: no such entry in identities")]
     IdentityIndex(usize),
+    /// An index outside `workloads`.
+    #[error("endpoints[{0}].workload: no such entry in workloads")]
+    WorkloadIndex(usize),
     /// Mutual TLS to an endpoint whose identity is not said: there would be nothing to verify.
     #[error("endpoints[{0}]: mutual TLS without an identity")]
     MissingIdentity(usize),
@@ -137,9 +142,54 @@ pub struct Workload {
     /// Istio's canonical revision.
     pub canonical_revision: String,
     /// What Services declare of the pod's ports.
-    pub ports: std::collections::BTreeMap<u16, Declared>,
+    pub ports: BTreeMap<u16, Declared>,
+    /// The fully qualified names of the Services that lead to the pod's ports, the first of each port.
+    pub services: BTreeMap<u16, std::sync::Arc<str>>,
+    /// What metrics say of the pod; of an operator that does not say it only the names above are known.
+    pub metadata: workload::Workload,
+    /// What is logged of requests and connections.
+    pub access_log: AccessLog,
     /// Whether traffic to what the mesh does not know may pass (`outboundTrafficPolicy.mode: ALLOW_ANY`).
     pub allow_any: bool,
+}
+
+/// `meshConfig.accessLogFile`, `accessLogFormat` and `accessLogEncoding`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct AccessLog {
+    /// Where to; empty: errors alone are logged, to standard output.
+    pub file: String,
+    /// The format; empty: Istio's own.
+    pub format: String,
+    /// Whether lines are JSON.
+    pub json: bool,
+}
+
+impl From<&wire::Metadata> for workload::Workload {
+    fn from(message: &wire::Metadata) -> Self {
+        Self::from(workload::Metadata {
+            name: message.name.as_str().into(),
+            namespace: message.namespace.as_str().into(),
+            app: message.app.as_str().into(),
+            version: message.version.as_str().into(),
+            canonical_name: message.canonical_name.as_str().into(),
+            canonical_revision: message.canonical_revision.as_str().into(),
+            cluster: message.cluster.as_str().into(),
+        })
+    }
+}
+
+impl From<&workload::Workload> for wire::Metadata {
+    fn from(workload: &workload::Workload) -> Self {
+        Self {
+            name: workload.name.to_string(),
+            namespace: workload.namespace.to_string(),
+            app: workload.app.to_string(),
+            version: workload.version.to_string(),
+            canonical_name: workload.canonical_name.to_string(),
+            canonical_revision: workload.canonical_revision.to_string(),
+            cluster: workload.cluster.to_string(),
+        }
+    }
 }
 
 impl TryFrom<&wire::Workload> for Workload {
@@ -162,6 +212,20 @@ impl TryFrom<&wire::Workload> for Workload {
                 protocol_from("ports.protocol", entry.protocol)?,
             ))
         });
+        let services = message
+            .ports
+            .iter()
+            .filter(|entry| !entry.service.is_empty())
+            .map(|entry| Ok((port("ports.port", entry.port)?, entry.service.as_str().into())));
+        let metadata = match &message.metadata {
+            Some(metadata) => metadata.into(),
+            None => workload::Workload::from(workload::Metadata {
+                namespace: message.namespace.as_str().into(),
+                canonical_name: message.canonical_name.as_str().into(),
+                canonical_revision: message.canonical_revision.as_str().into(),
+                ..workload::Metadata::default()
+            }),
+        };
         Ok(Self {
             namespace: message.namespace.clone(),
             pod: message.pod.clone(),
@@ -169,6 +233,16 @@ impl TryFrom<&wire::Workload> for Workload {
             canonical_name: message.canonical_name.clone(),
             canonical_revision: message.canonical_revision.clone(),
             ports: ports.collect::<Result<_, ConvertError>>()?,
+            services: services.collect::<Result<_, ConvertError>>()?,
+            metadata,
+            access_log: message
+                .access_log
+                .as_ref()
+                .map_or_else(AccessLog::default, |log| AccessLog {
+                    file: log.file.clone(),
+                    format: log.format.clone(),
+                    json: log.json,
+                }),
             allow_any,
         })
     }
@@ -192,9 +266,16 @@ impl From<&Workload> for wire::Workload {
                 .map(|(port, protocol)| wire::WorkloadPort {
                     port: (*port).into(),
                     protocol: protocol_to(*protocol),
+                    service: workload.services.get(port).map(ToString::to_string).unwrap_or_default(),
                 })
                 .collect(),
             outbound_mode: mode.into(),
+            metadata: Some((&workload.metadata).into()),
+            access_log: Some(wire::AccessLog {
+                file: workload.access_log.file.clone(),
+                format: workload.access_log.format.clone(),
+                json: workload.access_log.json,
+            }),
         }
     }
 }
@@ -248,6 +329,8 @@ impl TryFrom<&wire::Destination> for Destination {
             .iter()
             .map(|id| id.parse())
             .collect::<Result<_, IdentityError>>()?;
+        let workloads: Vec<workload::Workload> = message.workloads.iter().map(Into::into).collect();
+        let unknown = workload::Workload::default();
         let endpoint = |(index, entry): (usize, &wire::Endpoint)| {
             let ip = match entry.address.len() {
                 4 => <[u8; 4]>::try_from(&entry.address[..]).map(IpAddr::from),
@@ -266,7 +349,13 @@ impl TryFrom<&wire::Destination> for Destination {
                 address: SocketAddr::new(ip, port("endpoints.port", entry.port)?),
                 mutual_tls: entry.mutual_tls,
                 identity,
-                workload: entry.workload.as_str().into(),
+                workload: match entry.workload.checked_sub(1) {
+                    None => unknown.clone(),
+                    Some(at) => {
+                        let found = usize::try_from(at).ok().and_then(|at| workloads.get(at));
+                        found.ok_or(ConvertError::WorkloadIndex(index))?.clone()
+                    }
+                },
             })
         };
         let resolution = match wire::Resolution::try_from(message.resolution) {
@@ -305,6 +394,15 @@ impl TryFrom<&wire::Destination> for Destination {
 impl From<&Destination> for wire::Destination {
     fn from(destination: &Destination) -> Self {
         let index_of = |identity: &SpiffeId| destination.identities.iter().position(|id| id == identity);
+        // A destination has many endpoints and few workloads.
+        let mut workloads: Vec<wire::Metadata> = Vec::new();
+        let mut places: HashMap<&workload::Workload, u32> = HashMap::new();
+        for endpoint in &destination.endpoints {
+            if endpoint.workload != workload::Workload::default() && !places.contains_key(&endpoint.workload) {
+                workloads.push((&endpoint.workload).into());
+                places.insert(&endpoint.workload, u32::try_from(workloads.len()).unwrap_or_default());
+            }
+        }
         let endpoint = |endpoint: &Endpoint| wire::Endpoint {
             address: match endpoint.address.ip() {
                 IpAddr::V4(ip) => bytes::Bytes::copy_from_slice(&ip.octets()),
@@ -318,7 +416,7 @@ impl From<&Destination> for wire::Destination {
                 .and_then(index_of)
                 .and_then(|at| u32::try_from(at + 1).ok())
                 .unwrap_or_default(),
-            workload: endpoint.workload.to_string(),
+            workload: places.get(&endpoint.workload).copied().unwrap_or_default(),
         };
         Self {
             host: destination.host.to_string(),
@@ -333,6 +431,7 @@ impl From<&Destination> for wire::Destination {
             endpoints: destination.endpoints.iter().map(endpoint).collect(),
             unready: destination.unready.iter().map(endpoint).collect(),
             identities: destination.identities.iter().map(ToString::to_string).collect(),
+            workloads,
         }
     }
 }
@@ -368,12 +467,14 @@ mod tests {
     fn a_destination_survives_the_wire() {
         let message = wire::Destination::from(&destination());
         assert_eq!(Destination::try_from(&message), Ok(destination()));
+        assert_eq!(message.workloads.len(), 1, "the endpoints' workload is written once");
     }
 
     #[test]
     fn a_damaged_destination_is_refused_whole() {
         type Damage = (&'static str, fn(&mut wire::Destination));
-        let damage: [Damage; 6] = [
+        let damage: [Damage; 7] = [
+            ("workload index", |d| d.endpoints[0].workload = 7),
             ("port", |d| d.port = 0),
             ("protocol", |d| d.protocol = 99),
             ("address", |d| {

@@ -1,4 +1,4 @@
-//! The names of destination resources: `host/NAME:PORT` and `addr/ADDRESS:PORT`.
+//! The names of destination resources: `host/NAME:PORT`, `addr/ADDRESS:PORT` and, for who calls, `peer/ADDRESS`.
 
 use mesh_core::destination::Query;
 
@@ -11,6 +11,7 @@ pub fn name(query: &Query) -> String {
     match query {
         Query::Host { host, port } => format!("host/{host}:{port}"),
         Query::Address(address) => format!("addr/{address}"),
+        Query::Peer(address) => format!("peer/{address}"),
     }
 }
 
@@ -31,6 +32,7 @@ pub fn parse(name: &str) -> Option<Query> {
             })
         }
         ("addr", rest) => Some(Query::Address(rest.parse().ok()?)),
+        ("peer", rest) => Some(Query::Peer(rest.parse().ok()?)),
         _ => None,
     }
 }
@@ -46,6 +48,8 @@ mod tests {
             "host/reviews.shop.svc.cluster.local:80",
             "addr/10.96.0.1:443",
             "addr/[fd00::1]:80",
+            "peer/10.0.0.1",
+            "peer/fd00::1",
         ] {
             assert_eq!(name(&parse(text).unwrap()), text);
         }
@@ -58,6 +62,7 @@ mod tests {
             "host/a:99999",
             "addr/x:1",
             "addr/10.0.0.1",
+            "peer/10.0.0.1:80",
             "x/y:1",
         ] {
             assert_eq!(parse(text), None, "{text}");

@@ -57,10 +57,56 @@ pub struct Workload {
     /// `meshConfig.outboundTrafficPolicy.mode`.
     #[prost(enumeration = "OutboundMode", tag = "7")]
     pub outbound_mode: i32,
+    /// What metrics say of the pod.
+    #[prost(message, optional, tag = "50")]
+    pub metadata: Option<Metadata>,
+    /// What is written of requests and connections, and where.
+    #[prost(message, optional, tag = "51")]
+    pub access_log: Option<AccessLog>,
+}
+
+/// See [`mesh_core::workload::Metadata`].
+#[derive(Clone, PartialEq, Message)]
+pub struct Metadata {
+    /// The name of what owns the pods.
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// Its namespace.
+    #[prost(string, tag = "2")]
+    pub namespace: String,
+    /// The label `app`.
+    #[prost(string, tag = "3")]
+    pub app: String,
+    /// The label `version`.
+    #[prost(string, tag = "4")]
+    pub version: String,
+    /// Istio's canonical service name.
+    #[prost(string, tag = "5")]
+    pub canonical_name: String,
+    /// Istio's canonical revision.
+    #[prost(string, tag = "6")]
+    pub canonical_revision: String,
+    /// The cluster.
+    #[prost(string, tag = "7")]
+    pub cluster: String,
+}
+
+/// `meshConfig.accessLogFile`, `accessLogFormat` and `accessLogEncoding`.
+#[derive(Clone, PartialEq, Message)]
+pub struct AccessLog {
+    /// Where to; empty: errors alone are logged, to standard output.
+    #[prost(string, tag = "1")]
+    pub file: String,
+    /// The format; empty: Istio's own.
+    #[prost(string, tag = "2")]
+    pub format: String,
+    /// Whether lines are JSON.
+    #[prost(bool, tag = "3")]
+    pub json: bool,
 }
 
 /// One declared port of a workload.
-#[derive(Clone, Copy, PartialEq, Message)]
+#[derive(Clone, PartialEq, Message)]
 pub struct WorkloadPort {
     /// The container's port.
     #[prost(uint32, tag = "1")]
@@ -68,6 +114,9 @@ pub struct WorkloadPort {
     /// What it speaks.
     #[prost(enumeration = "Protocol", tag = "2")]
     pub protocol: i32,
+    /// The fully qualified name of the first Service that leads to it; empty where none does.
+    #[prost(string, tag = "50")]
+    pub service: String,
 }
 
 /// Where traffic to what the mesh does not know may go.
@@ -174,6 +223,9 @@ pub struct Destination {
     /// The SPIFFE IDs that a server may present.
     #[prost(string, repeated, tag = "7")]
     pub identities: Vec<String>,
+    /// What metrics say of the workloads that the endpoints belong to, each once.
+    #[prost(message, repeated, tag = "50")]
+    pub workloads: Vec<Metadata>,
     /// Endpoints that are not ready, where none is.
     #[prost(message, repeated, tag = "70")]
     pub unready: Vec<Endpoint>,
@@ -189,7 +241,7 @@ pub enum Resolution {
     OriginalDestination = 1,
 }
 
-/// See [`mesh_core::destination::Endpoint`].
+/// See [`mesh_core::destination::Endpoint`]. The number 5 was in use.
 #[derive(Clone, PartialEq, Message)]
 pub struct Endpoint {
     /// The address: 4 or 16 bytes, network order.
@@ -204,7 +256,7 @@ pub struct Endpoint {
     /// The pod's SPIFFE ID as an index into the destination's `identities`, plus one; 0 means that it has none.
     #[prost(uint32, tag = "4")]
     pub identity: u32,
-    /// The pod's canonical name.
-    #[prost(string, tag = "5")]
-    pub workload: String,
+    /// The pod's workload as an index into the destination's `workloads`, plus one; 0 means that it is not known.
+    #[prost(uint32, tag = "50")]
+    pub workload: u32,
 }

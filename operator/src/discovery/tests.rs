@@ -102,6 +102,7 @@ impl Server {
             host_addresses: Vec::new(),
             service_account: account.into(),
             labels: [("app".to_owned(), account.to_owned())].into(),
+            workload: account.into(),
             injected: true,
             uses_certificate: true,
             told_serial: None,

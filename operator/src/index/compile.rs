@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use mesh_core::destination::{Destination, Endpoint, Resolution};
 use mesh_core::hosts::fqdn;
@@ -11,6 +10,7 @@ use mesh_core::identity::SpiffeId;
 use mesh_core::labels::{canonical_name, canonical_revision};
 use mesh_core::peer_authentication::{Effective, PortMode};
 use mesh_core::protocol::Declared;
+use mesh_core::workload::{self, DEFAULT_CLUSTER};
 use mesh_wire::convert::Workload;
 
 use super::changes::Named;
@@ -111,7 +111,7 @@ fn endpoint(world: &World, mesh: &MeshFacts, address: SocketAddr) -> Endpoint {
             address,
             mutual_tls: false,
             identity: None,
-            workload: Arc::from(""),
+            workload: workload::Workload::default(),
         };
     };
     let identity = pod
@@ -128,16 +128,38 @@ fn endpoint(world: &World, mesh: &MeshFacts, address: SocketAddr) -> Endpoint {
         address,
         mutual_tls,
         identity,
-        workload: canonical_name(&pod.labels, &name.1).into(),
+        workload: metadata(name, pod),
     }
+}
+
+/// What metrics say of a pod.
+fn metadata(name: &Named, pod: &PodRecord) -> workload::Workload {
+    let label = |key: &str| pod.labels.get(key).map(String::as_str).unwrap_or_default().into();
+    workload::Metadata {
+        name: pod.workload.clone(),
+        namespace: (*name.0).into(),
+        app: label("app"),
+        version: label("version"),
+        canonical_name: canonical_name(&pod.labels, &pod.workload).into(),
+        canonical_revision: canonical_revision(&pod.labels).into(),
+        cluster: DEFAULT_CLUSTER.into(),
+    }
+    .into()
 }
 
 /// What Services declare of a pod's port; the first Service by name that says anything decides.
 fn declared_on(world: &World, address: SocketAddr) -> Option<Declared> {
-    ports_at(world, address.ip()).remove(&address.port())
+    Some(ports_at(world, address.ip()).remove(&address.port())?.declared)
 }
 
-fn ports_at(world: &World, address: std::net::IpAddr) -> BTreeMap<u16, Declared> {
+/// A pod's port that a Service leads to.
+struct ServedPort<'a> {
+    declared: Declared,
+    /// The first such Service by name.
+    service: &'a Named,
+}
+
+fn ports_at(world: &World, address: std::net::IpAddr) -> BTreeMap<u16, ServedPort<'_>> {
     let mut ports = BTreeMap::new();
     for name in world.services_behind(address) {
         let Some(service) = world.service_named(name) else {
@@ -152,9 +174,12 @@ fn ports_at(world: &World, address: std::net::IpAddr) -> BTreeMap<u16, Declared>
                     continue;
                 };
                 let declared = port.protocol(*number);
-                let held = ports.entry(*number).or_insert(declared);
-                if *held == Declared::Detect {
-                    *held = declared;
+                let held = ports.entry(*number).or_insert(ServedPort {
+                    declared,
+                    service: name,
+                });
+                if held.declared == Declared::Detect {
+                    held.declared = declared;
                 }
             }
         }
@@ -165,17 +190,26 @@ fn ports_at(world: &World, address: std::net::IpAddr) -> BTreeMap<u16, Declared>
 /// What a pod's own proxy needs to know of its pod.
 #[must_use]
 pub fn workload(world: &World, mesh: &MeshFacts, name: &Named, pod: &PodRecord) -> Workload {
-    let mut ports = BTreeMap::new();
+    let (mut ports, mut services) = (BTreeMap::new(), BTreeMap::new());
     for address in &pod.addresses {
-        ports.extend(ports_at(world, *address));
+        for (number, port) in ports_at(world, *address) {
+            ports.insert(number, port.declared);
+            services.insert(
+                number,
+                fqdn(&port.service.1, &port.service.0, &mesh.cluster_domain).into(),
+            );
+        }
     }
     Workload {
         namespace: name.0.to_string(),
         pod: name.1.to_string(),
         service_account: pod.service_account.to_string(),
-        canonical_name: canonical_name(&pod.labels, &name.1).to_owned(),
+        canonical_name: canonical_name(&pod.labels, &pod.workload).to_owned(),
         canonical_revision: canonical_revision(&pod.labels).to_owned(),
         ports,
+        services,
+        metadata: metadata(name, pod),
+        access_log: mesh.access_log.clone(),
         allow_any: mesh.allow_any,
     }
 }

@@ -8,6 +8,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::ResourceExt;
 use mesh_core::labels::Labels;
 use mesh_core::protocol::{Declared, declared};
+use mesh_core::workload::{self, Owner};
 
 use super::changes::Named;
 
@@ -32,6 +33,8 @@ pub struct PodRecord {
     pub service_account: Arc<str>,
     /// Its labels.
     pub labels: Labels,
+    /// The name of the workload that it belongs to.
+    pub workload: Box<str>,
     /// Whether it takes mutual TLS: labelled `security.istio.io/tlsMode=istio`.
     pub injected: bool,
     /// Whether its sidecar reads the Secret of its service account.
@@ -82,6 +85,7 @@ impl PodRecord {
             host_addresses,
             service_account: account.unwrap_or("default").into(),
             labels: pod.labels().clone(),
+            workload: workload_name(pod).into(),
             injected,
             uses_certificate: !finished && has_sidecar(pod),
             told_serial: pod
@@ -91,6 +95,20 @@ impl PodRecord {
             created: pod.creation_timestamp().map_or(0, |time| time.0.as_second()),
         }
     }
+}
+
+/// The name of what owns a pod.
+fn workload_name(pod: &Pod) -> &str {
+    let owner = pod
+        .owner_references()
+        .iter()
+        .find(|owner| owner.controller == Some(true));
+    let owner = owner.map(|owner| Owner {
+        kind: &owner.kind,
+        name: &owner.name,
+    });
+    let name = pod.metadata.name.as_deref().unwrap_or_default();
+    workload::name(name, owner, |key| pod.labels().get(key).map(String::as_str))
 }
 
 /// Whether a sidecar with the certificate's volume was injected.

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use mesh_core::destination::Query;
+use mesh_core::destination::{PEER_PORT, Query};
 use mesh_core::hosts::candidates;
 
 use super::changes::{Key, Named};
@@ -32,6 +32,7 @@ pub fn depends_on(query: &Query, client_namespace: &str, cluster_domain: &str) -
             .map(|candidate| Key::Service((candidate.namespace.into(), candidate.service.into())))
             .collect(),
         Query::Address(address) => vec![Key::Address(address.ip())],
+        Query::Peer(address) => vec![Key::Address(*address)],
     }
 }
 
@@ -61,6 +62,10 @@ pub fn resolve(world: &World, query: &Query, client_namespace: &str, cluster_dom
                 });
             }
             world.pod_by_address(address.ip()).map(|_| Target::Pod(*address))
+        }
+        Query::Peer(address) => {
+            let pod = world.pod_by_address(*address);
+            pod.map(|_| Target::Pod(SocketAddr::new(*address, PEER_PORT)))
         }
     }
 }

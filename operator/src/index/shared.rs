@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use mesh_core::destination::Query;
 use mesh_core::identity::TrustDomain;
-use mesh_wire::convert::TrustBundle;
+use mesh_wire::convert::{AccessLog, TrustBundle};
 use mesh_wire::delta::Encoded;
 use mesh_wire::resources as wire;
 use prost::Message;
@@ -53,6 +53,8 @@ pub struct MeshFacts {
     pub auto_mtls: bool,
     /// Whether traffic to what the mesh does not know passes.
     pub allow_any: bool,
+    /// What sidecars log of requests and connections.
+    pub access_log: AccessLog,
     /// The trusted roots, DER.
     pub roots: Vec<Bytes>,
 }

@@ -9,6 +9,7 @@ use mesh_core::identity::TrustDomain;
 use mesh_core::labels::Selector;
 use mesh_core::peer_authentication::{Mode, Policy};
 use mesh_core::protocol::Declared;
+use mesh_wire::convert::AccessLog;
 use mesh_wire::query;
 use mesh_wire::resources as wire;
 use prost::Message;
@@ -28,6 +29,7 @@ fn index() -> Index {
         cluster_domain: "cluster.local".to_owned(),
         auto_mtls: true,
         allow_any: true,
+        access_log: AccessLog::default(),
         roots: Vec::new(),
     };
     Index::new(mesh, Arc::new(Metrics::new()))
@@ -481,4 +483,33 @@ fn an_endpoint_waits_for_its_pod() {
         ("172.30.0.2".to_owned(), false),
     ];
     assert_eq!(endpoints(), ours);
+}
+
+#[test]
+fn a_peer_is_described_by_its_address() {
+    let index = shop();
+    let peer = ask(&index, "peer/10.0.0.1", "other").unwrap();
+    let workload = &peer.endpoints[0].workload;
+    assert_eq!(
+        (
+            &*workload.name,
+            &*workload.namespace,
+            &*workload.app,
+            &*workload.cluster
+        ),
+        ("one", "shop", "one", "Kubernetes")
+    );
+    assert_eq!((&*workload.canonical_revision, &*workload.version), ("latest", ""));
+    assert_eq!(ask(&index, "peer/10.96.0.1", "other"), None, "a Service is no peer");
+    let keys = depends_on(&query::parse("peer/10.0.0.1").unwrap(), "other", "cluster.local");
+    assert_eq!(keys, [Key::Address("10.0.0.1".parse().unwrap())]);
+}
+
+#[test]
+fn a_pod_knows_the_services_of_its_ports() {
+    let index = shop();
+    let encoded = index.workload(&named("shop", "one")).unwrap();
+    let workload = mesh_wire::convert::Workload::try_from(&wire::Workload::decode(encoded.body).unwrap()).unwrap();
+    assert_eq!(&*workload.services[&8080], "reviews.shop.svc.cluster.local");
+    assert_eq!(&*workload.metadata.name, "one");
 }

@@ -1,6 +1,6 @@
 //! What the data path reads of the mesh.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -12,7 +12,7 @@ use mesh_wire::convert::{TrustBundle, Workload};
 use tokio::sync::{mpsc, watch};
 
 use super::freshness::Freshness;
-use super::name::{Name, is_host};
+use super::name::{Kind, Name};
 use super::table::{Forget, Inserted, Known, Slot, Table};
 
 /// How much is kept and for how long.
@@ -22,6 +22,8 @@ pub struct Limits {
     pub hosts: usize,
     /// The most addresses, found and absent ones together.
     pub addresses: usize,
+    /// The most addresses of clients, found and absent ones together.
+    pub peers: usize,
     /// How long a name must have gone unused before a full table may forget it.
     pub forget_after: Duration,
     /// How long a first use waits for the operator's answer.
@@ -35,6 +37,7 @@ impl Default for Limits {
         Self {
             hosts: 10_000,
             addresses: 10_000,
+            peers: 10_000,
             forget_after: Duration::from_secs(600),
             first_use: Duration::from_secs(5),
             queue: 1024,
@@ -96,6 +99,7 @@ struct Shared {
     versions: Mutex<Versions>,
     hosts: Table,
     addresses: Table,
+    peers: Table,
     requests: mpsc::Sender<Arc<str>>,
     connected: AtomicBool,
     /// When that last changed, in milliseconds since the epoch; 0 before the first.
@@ -122,6 +126,7 @@ impl Mesh {
             versions: Mutex::default(),
             hosts: Table::new(limits.hosts),
             addresses: Table::new(limits.addresses),
+            peers: Table::new(limits.peers),
             requests,
             connected: AtomicBool::new(false),
             connection_changed: AtomicU64::new(0),
@@ -204,6 +209,20 @@ impl Mesh {
     pub async fn address(&self, address: SocketAddr) -> Answer {
         match Name::address(address) {
             Some(name) => self.ask(&self.shared.addresses, &name).await,
+            None => Answer::Absent,
+        }
+    }
+
+    /// Who calls from an address, as far as it is known. Neither locks nor allocates.
+    #[must_use]
+    pub fn lookup_peer(&self, address: IpAddr) -> Lookup {
+        Name::peer(address).map_or(Lookup::Absent, |name| self.lookup(&self.shared.peers, &name))
+    }
+
+    /// Who calls from an address, asked for like a destination. For what is said of a call, which itself does not wait.
+    pub async fn peer(&self, address: IpAddr) -> Answer {
+        match Name::peer(address) {
+            Some(name) => self.ask(&self.shared.peers, &name).await,
             None => Answer::Absent,
         }
     }
@@ -363,10 +382,10 @@ impl Mesh {
 
     /// The slot of a resource name, if the data path asked for it and it is not forgotten.
     pub(super) fn slot_named(&self, name: &str) -> Option<Arc<Slot>> {
-        if is_host(name) {
-            self.shared.hosts.get(name)
-        } else {
-            self.shared.addresses.get(name)
+        match Kind::of(name) {
+            Kind::Host => self.shared.hosts.get(name),
+            Kind::Address => self.shared.addresses.get(name),
+            Kind::Peer => self.shared.peers.get(name),
         }
     }
 
@@ -374,6 +393,7 @@ impl Mesh {
     pub(super) fn asked(&self) -> Vec<(Arc<str>, Arc<Slot>)> {
         let mut all = self.shared.hosts.all();
         all.extend(self.shared.addresses.all());
+        all.extend(self.shared.peers.all());
         all
     }
 

@@ -1,12 +1,12 @@
-//! Resource names of destinations, written on the stack: the key of the table is the name on the wire, and a lookup must not
+//! Resource names of destinations and peers, written on the stack: the key of the table is the name on the wire, and a lookup must not
 //! allocate.
 
 use std::fmt::Write;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use mesh_wire::query::MAX_NAME_BYTES;
 
-/// `host/NAME:PORT` or `addr/ADDRESS:PORT`.
+/// `host/NAME:PORT`, `addr/ADDRESS:PORT` or `peer/ADDRESS`.
 pub(super) struct Name {
     bytes: [u8; MAX_NAME_BYTES],
     length: usize,
@@ -40,6 +40,13 @@ impl Name {
         Some(name)
     }
 
+    /// The name of who calls from an address.
+    pub(super) fn peer(address: IpAddr) -> Option<Self> {
+        let mut name = Self::empty();
+        write!(name, "peer/{}", address.to_canonical()).ok()?;
+        Some(name)
+    }
+
     pub(super) fn as_str(&self) -> &str {
         self.bytes
             .get(..self.length)
@@ -67,9 +74,22 @@ impl Write for Name {
     }
 }
 
-/// Whether a resource name is that of a host; the other destinations are addresses.
-pub(super) fn is_host(name: &str) -> bool {
-    name.starts_with("host/")
+/// What a resource name names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Host,
+    Address,
+    Peer,
+}
+
+impl Kind {
+    pub(super) fn of(name: &str) -> Self {
+        match name.split_once('/') {
+            Some(("host", _)) => Self::Host,
+            Some(("peer", _)) => Self::Peer,
+            _ => Self::Address,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -99,6 +119,10 @@ mod tests {
             ("[fe80::1%3]:80", "addr/[fe80::1]:80"),
         ] {
             assert_eq!(Name::address(address.parse().unwrap()).unwrap().as_str(), expected);
+            assert_eq!(Kind::of(expected), Kind::Address);
         }
+        let peer = Name::peer("::ffff:10.0.0.1".parse().unwrap()).unwrap();
+        assert_eq!((peer.as_str(), Kind::of(peer.as_str())), ("peer/10.0.0.1", Kind::Peer));
+        assert_eq!(Kind::of("host/a:80"), Kind::Host);
     }
 }

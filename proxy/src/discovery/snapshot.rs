@@ -12,7 +12,7 @@ use mesh_wire::resources::type_url;
 use serde_json::{Value, json};
 
 use super::mesh::Mesh;
-use super::name::is_host;
+use super::name::Kind;
 use super::table::{Known, Slot};
 
 /// What an endpoint takes of a page, about, in bytes.
@@ -84,7 +84,7 @@ impl Mesh {
         let [trust_version, workload_version, inbound_version] = self.own_versions();
         let mut asked = self.asked();
         asked.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
-        let hosts = asked.iter().filter(|(name, _)| is_host(name)).count();
+        let count = |kind| asked.iter().filter(|(name, _)| Kind::of(name) == kind).count();
         let (listed, _) = page(&asked, |(name, _)| name, |(_, slot)| size(slot), None, PAGE_ENTRIES);
         let updated = self
             .last_update()
@@ -95,8 +95,9 @@ impl Mesh {
             "from_file": self.restored(),
             "age_seconds": self.age().map(|age| age.as_secs()),
             "last_update": updated.map(|since| since.as_secs()),
-            "hosts": hosts,
-            "addresses": asked.len() - hosts,
+            "hosts": count(Kind::Host),
+            "addresses": count(Kind::Address),
+            "peers": count(Kind::Peer),
             "workload": self.has_workload().then(|| workload(&self.workload(), &workload_version)),
             "inbound_policy": self.inbound_policy().map(|policy| inbound_policy(&policy, &inbound_version)),
             "trust_bundle": self.trust().borrow().as_deref().map(|bundle| trust_bundle(bundle, &trust_version)),
@@ -184,7 +185,7 @@ fn destination(destination: &Destination) -> Value {
             "address": endpoint.address.to_string(),
             "mutual_tls": endpoint.mutual_tls,
             "identity": endpoint.identity.as_ref().map(ToString::to_string),
-            "workload": &*endpoint.workload,
+            "workload": &*endpoint.workload.canonical_name,
         })
     });
     json!({
