@@ -4,6 +4,7 @@
 //! Nothing here does I/O, waits, or knows Kubernetes' object types. The webhook, the operator, the proxy and the command
 //! line decide with these functions, so they cannot disagree.
 
+pub mod access_log;
 pub mod balance;
 pub mod certificate;
 pub mod destination;

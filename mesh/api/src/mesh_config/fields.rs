@@ -133,6 +133,11 @@ impl Fields {
         }
     }
 
+    /// Refuses a value that was taken before.
+    pub(crate) fn refuse(&mut self, name: &str, value: &str, accepted: impl Into<String>) {
+        self.errors.push(Invalid::new(self.path(name), value, accepted));
+    }
+
     /// An object of its own, to be given back to [`Fields::end`].
     pub(crate) fn object(&mut self, name: &str) -> Option<Self> {
         let value = self.take(name)?;

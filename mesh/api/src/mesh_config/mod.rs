@@ -7,6 +7,7 @@
 mod fields;
 mod proxy_config;
 
+use mesh_core::access_log::Format;
 use mesh_core::identity::TrustDomain;
 pub use proxy_config::{ProxyConfig, ProxyConfigOverride};
 use serde_json::Value;
@@ -86,7 +87,9 @@ impl MeshConfig {
             enable_auto_mtls: fields.boolean("enableAutoMtls").unwrap_or(true),
             enable_prometheus_merge: fields.boolean("enablePrometheusMerge").unwrap_or(true),
             outbound_traffic_policy: OutboundTrafficPolicy::default(),
-            access_log_file: fields.text("accessLogFile").unwrap_or_default(),
+            access_log_file: fields
+                .parsed("accessLogFile", "/dev/stdout or another absolute path", access_log_file)
+                .unwrap_or_default(),
             access_log_format: fields.text("accessLogFormat").unwrap_or_default(),
             access_log_encoding: fields
                 .parsed("accessLogEncoding", "TEXT or JSON", access_log_encoding)
@@ -94,6 +97,10 @@ impl MeshConfig {
             default_config: ProxyConfig::default(),
             ignored: Vec::new(),
         };
+        if let Err(reason) = access_log_format(&config.access_log_format, config.access_log_encoding) {
+            let accepted = format!("Envoy's operators ({reason})");
+            fields.refuse("accessLogFormat", &config.access_log_format, accepted);
+        }
         if let Some(mut policy) = fields.object("outboundTrafficPolicy") {
             config.outbound_traffic_policy = policy
                 .parsed("mode", "ALLOW_ANY or REGISTRY_ONLY", outbound_mode)
@@ -166,6 +173,27 @@ fn outbound_mode(text: &str) -> Option<OutboundTrafficPolicy> {
     }
 }
 
+fn access_log_file(text: &str) -> Option<String> {
+    (text.is_empty() || text.starts_with('/')).then(|| text.to_owned())
+}
+
+/// Checks a format: text, or for JSON an object of such texts.
+fn access_log_format(text: &str, encoding: AccessLogEncoding) -> Result<(), String> {
+    let check = |text: &str| Format::parse(text).map(drop).map_err(|error| error.to_string());
+    match encoding {
+        _ if text.is_empty() => Ok(()),
+        AccessLogEncoding::Text => check(text),
+        AccessLogEncoding::Json => match serde_json::from_str(text) {
+            Ok(Value::Object(fields)) => fields.iter().try_for_each(|(key, value)| {
+                let text = value.as_str().ok_or_else(|| format!("{key}: not a text"))?;
+                check(text).map_err(|reason| format!("{key}: {reason}"))
+            }),
+            Ok(_) => Err("not an object, which accessLogEncoding JSON needs".to_owned()),
+            Err(error) => Err(format!("not JSON, which accessLogEncoding asks for: {error}")),
+        },
+    }
+}
+
 fn access_log_encoding(text: &str) -> Option<AccessLogEncoding> {
     match text {
         "TEXT" => Some(AccessLogEncoding::Text),
@@ -198,7 +226,7 @@ mod tests {
         let config = MeshConfig::parse(
             "trustDomain: example.org\ntrustDomainAliases: [old.example.org]\nrootNamespace: mesh\n\
              enableAutoMtls: false\noutboundTrafficPolicy: {mode: REGISTRY_ONLY}\naccessLogFile: /dev/stdout\n\
-             accessLogEncoding: JSON\ndefaultConfig:\n  holdApplicationUntilProxyStarts: true\n  \
+             accessLogEncoding: JSON\naccessLogFormat: '{\"code\": \"%RESPONSE_CODE%\"}'\ndefaultConfig:\n  holdApplicationUntilProxyStarts: true\n  \
              terminationDrainDuration: 30s\n  drainDuration: 1m\n  concurrency: 0\n",
         )
         .unwrap();
@@ -270,6 +298,19 @@ mod tests {
             (
                 "defaultConfig: {interceptionMode: TPROXY}",
                 "defaultConfig.interceptionMode: \"TPROXY\"",
+            ),
+            ("accessLogFile: log.txt", "accessLogFile: \"log.txt\""),
+            (
+                "accessLogFormat: '%KODE%'",
+                "accessLogFormat: \"%KODE%\" is not accepted, expected Envoy's operators (%KODE%: there is no such operator)",
+            ),
+            (
+                "{accessLogFormat: '%PROTOCOL%', accessLogEncoding: JSON}",
+                "accessLogFormat: \"%PROTOCOL%\" is not accepted, expected Envoy's operators (not JSON",
+            ),
+            (
+                "{accessLogFormat: '{\"a\": \"%X%\"}', accessLogEncoding: JSON}",
+                "accessLogFormat: \"{\\\"a\\\": \\\"%X%\\\"}\" is not accepted, expected Envoy's operators (a: %X%: there is",
             ),
             ("- a", "mesh: "),
             ("a: [", "mesh: "),
