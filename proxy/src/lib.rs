@@ -12,5 +12,6 @@ pub mod net;
 pub mod outbound;
 pub mod refusals;
 pub mod sidecar;
+pub mod telemetry;
 pub mod wait;
 pub mod worker;

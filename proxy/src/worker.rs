@@ -9,6 +9,7 @@ use crate::metrics::Metrics;
 use crate::net::listen::{Accepted, Direction, Slot};
 use crate::net::original;
 use crate::refusals::{Reason, Refusals};
+use crate::telemetry::Recorder;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::net::TcpStream;
@@ -39,6 +40,8 @@ pub struct Worker {
     pub application: Pool,
     /// Counters.
     pub metrics: Metrics,
+    /// What is told of requests and connections.
+    pub telemetry: Arc<Recorder>,
     /// Why connections were refused.
     pub refusals: Refusals,
     /// Whether the proxy serves or ends.

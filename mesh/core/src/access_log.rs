@@ -536,7 +536,7 @@ mod tests {
             .iter()
             .filter(|part| matches!(part, Part::Value(..)))
             .count();
-        assert_eq!(values, 23);
+        assert_eq!(values, ISTIO_JSON.len());
         assert!(!format.parts.contains(&Part::Value(Operator::Nothing, None)));
         for (key, text) in ISTIO_JSON {
             let parts = Format::parse(text).unwrap().parts;

@@ -81,6 +81,8 @@ pub trait View: Send + Sync + 'static {
     fn readiness(&self) -> Readiness;
     /// The certificates in use, for `/certs`.
     fn certificates(&self) -> Vec<Certificate>;
+    /// Appends what is not in the registry to the metrics' page, in Prometheus' text format.
+    fn metrics(&self, _page: &mut String) {}
     /// The configuration in force, for `/config_dump`; no private key may be in it.
     fn config_dump(&self) -> serde_json::Value;
     /// The trust domain that is the mesh's own, and those that count as it; none before the first certificate.

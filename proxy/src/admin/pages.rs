@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri, header};
 use http_body_util::Full;
 use mesh_wire::admin::PAGE_ENTRIES;
-use prometheus::{Encoder as _, TextEncoder};
+use prometheus::TextEncoder;
 use serde::Serialize;
 use serde_json::json;
 
@@ -156,14 +156,15 @@ impl Pages {
     }
 
     fn prometheus(&self) -> Reply {
-        let encoder = TextEncoder::new();
-        let mut body = Vec::new();
-        if let Err(error) = encoder.encode(&self.handles.registry.gather(), &mut body) {
-            return text(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                format!("the metrics cannot be shown: {error}"),
-            );
-        }
+        let body = match self.metrics() {
+            Ok(page) => page,
+            Err(error) => {
+                return text(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    format!("the metrics cannot be shown: {error}"),
+                );
+            }
+        };
         let mut reply = Response::new(Full::new(Bytes::from(body)));
         reply.headers_mut().insert(
             header::CONTENT_TYPE,
@@ -172,9 +173,16 @@ impl Pages {
         reply
     }
 
+    /// The proxy's own metrics in Prometheus' text format.
+    fn metrics(&self) -> prometheus::Result<String> {
+        let mut page = TextEncoder::new().encode_to_string(&self.handles.registry.gather())?;
+        self.handles.view.metrics(&mut page);
+        Ok(page)
+    }
+
     /// The samples of the Prometheus page alone, as `NAME: VALUE`.
     fn stats(&self) -> Reply {
-        let samples = match TextEncoder::new().encode_to_string(&self.handles.registry.gather()) {
+        let samples = match self.metrics() {
             Ok(samples) => samples,
             Err(error) => return text(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
         };

@@ -93,6 +93,7 @@ struct Shared {
     limits: Limits,
     workload: ArcSwap<Workload>,
     workload_received: AtomicBool,
+    workload_changes: watch::Sender<()>,
     inbound: ArcSwapOption<Effective>,
     inbound_changes: watch::Sender<()>,
     trust: watch::Sender<Option<Arc<TrustBundle>>>,
@@ -120,6 +121,7 @@ impl Mesh {
             limits,
             workload: ArcSwap::default(),
             workload_received: AtomicBool::new(false),
+            workload_changes: watch::Sender::new(()),
             inbound: ArcSwapOption::empty(),
             inbound_changes: watch::Sender::new(()),
             trust: watch::Sender::new(None),
@@ -146,6 +148,12 @@ impl Mesh {
     #[must_use]
     pub fn workload(&self) -> Arc<Workload> {
         self.shared.workload.load_full()
+    }
+
+    /// Tells of each change of what this pod is.
+    #[must_use]
+    pub fn workload_changes(&self) -> watch::Receiver<()> {
+        self.shared.workload_changes.subscribe()
     }
 
     /// The modes in force on this pod's ports; STRICT before they were received, since what is not known is refused.
@@ -355,7 +363,10 @@ impl Mesh {
 
     pub(super) fn set_workload(&self, workload: Workload, version: &str) {
         version.clone_into(&mut self.versions().workload);
-        self.shared.workload.store(Arc::new(workload));
+        if **self.shared.workload.load() != workload {
+            self.shared.workload.store(Arc::new(workload));
+            self.shared.workload_changes.send_replace(());
+        }
         self.shared.workload_received.store(true, Ordering::Release);
     }
 

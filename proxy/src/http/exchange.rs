@@ -144,7 +144,7 @@ pub fn give(
         let joined = async {
             if let (Ok(client), Ok(server)) = tokio::join!(client, server) {
                 let (client, server) = (&mut TokioIo::new(client), &mut TokioIo::new(server));
-                relay::both_ways(client, server).await.1.ok();
+                relay::both_ways(client, server, &mut ()).await.1.ok();
             }
         };
         tokio::select! {

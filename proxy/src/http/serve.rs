@@ -1,10 +1,10 @@
 //! A client's HTTP/1.x connection, served until it ends or the proxy drains.
 
-use super::body::ResponseBody;
 use super::exchange::MOST_HEAD_BYTES;
 use crate::admin::Phase;
+use bytes::Bytes;
 use http::{Request, Response};
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -22,11 +22,12 @@ const FIRST_REQUEST: Duration = Duration::from_secs(1);
 
 /// Serves a connection. While draining, the request under way is the last: its response says `Connection: close`. One whose
 /// first request is still to come gets to make it, since hyper would close it unread.
-pub async fn serve<S, F, R>(stream: S, mut phase: watch::Receiver<Phase>, handle: F) -> hyper::Result<()>
+pub async fn serve<S, F, R, B>(stream: S, mut phase: watch::Receiver<Phase>, handle: F) -> hyper::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     F: Fn(Request<Incoming>) -> R,
-    R: Future<Output = Response<ResponseBody>>,
+    R: Future<Output = Response<B>>,
+    B: Body<Data = Bytes, Error = hyper::Error> + 'static,
 {
     let begun = Notify::new();
     let service = service_fn(|request| {

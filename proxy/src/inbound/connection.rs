@@ -4,6 +4,7 @@
 use super::{http, in_the_clear, tcp, tls};
 use crate::net::first_bytes::{self, Spoken};
 use crate::net::listen::{Accepted, Slot};
+use crate::net::relay::Count;
 use crate::net::stream::{Rewound, Stream};
 use crate::refusals::Reason;
 use crate::worker::{Taken, Worker};
@@ -135,20 +136,22 @@ pub(super) async fn to_application(worker: Arc<Worker>, client: TcpStream, spoke
     if http {
         http::serve(worker, client, facts, None).await;
     } else {
-        tcp::relay(&worker, client, &facts, true).await;
+        tcp::relay(&worker, client, &facts, None).await;
     }
 }
 
 /// The client has said nothing, or too little to tell. The application is connected to: if it speaks first, that is a plaintext
 /// connection of a protocol whose server speaks first; until then the client may still begin with anything.
 async fn silent(worker: Arc<Worker>, mut client: TcpStream, mut ahead: BytesMut, facts: Facts) {
-    let Some(mut application) = tcp::open(&worker, &facts).await else {
+    let mut record = tcp::record(&worker, &facts, None);
+    let Some(mut application) = tcp::open(&worker, &facts, &mut record).await else {
         return;
     };
     let mut greeting = [0; 1024];
     tokio::select! {
         read = first_bytes::read(&mut client, &mut ahead) => {
             drop(application);
+            record.discard();
             let Ok(spoken) = read else { return };
             let ahead = ahead.freeze();
             if spoken == Spoken::Tls && facts.mode != PortMode::Disable {
@@ -160,12 +163,14 @@ async fn silent(worker: Arc<Worker>, mut client: TcpStream, mut ahead: BytesMut,
         read = application.read(&mut greeting) => {
             let Ok(n) = read else { return };
             worker.metrics.connections.with_label_values(&["inbound", "none"]).inc();
+            record.opened();
+            record.down(n as u64);
             if client.write_all(&greeting[..n]).await.is_ok() {
                 let mut client = Stream::Rewound(Rewound::new(ahead.freeze(), client));
                 if n == 0 {
                     let _ = client.shutdown().await;
                 }
-                in_the_clear::join(&worker, &facts, &mut client, &mut application).await;
+                in_the_clear::join(&worker, &facts, &mut client, &mut application, &mut record).await;
             }
         }
     }

@@ -10,6 +10,8 @@ use crate::net::dial;
 use crate::net::listen::Direction;
 use crate::net::stream::Stream;
 use crate::refusals::Reason;
+use crate::telemetry::peer_metadata::{PEER_METADATA, PEER_METADATA_ID};
+use crate::telemetry::{Client, Record, Recorded, Way};
 use crate::worker::Worker;
 use http::header::{CONNECTION, HeaderValue};
 use http::{Request, Response, StatusCode};
@@ -27,31 +29,52 @@ struct Context {
     in_the_clear: bool,
     /// What `x-forwarded-client-cert` says of the client; made once per connection.
     client_cert: Option<HeaderValue>,
+    /// Who calls, for metrics.
+    client: Arc<Client>,
+    /// The name that the client's TLS asked for.
+    server_name: Option<Arc<str>>,
 }
 
 /// Serves a client's connection.
 pub async fn serve(worker: Arc<Worker>, client: Stream, facts: Facts, peer: Option<Peer>) {
     let phase = worker.phase.clone();
     let client_cert = peer.as_ref().and_then(|peer| client_cert(&worker, peer));
+    let identity = peer.as_ref().map(|peer| &peer.identity);
+    let caller = Client::new(&worker.telemetry, facts.peer.ip(), identity, facts.address.port());
     let context = Arc::new(Context {
         worker,
         facts,
         in_the_clear: peer.is_none(),
         client_cert,
+        client: caller,
+        server_name: peer.and_then(|peer| peer.server_name),
     });
-    let ended = serve::serve(client, phase, |request| handle(context.clone(), request)).await;
+    let ended = serve::serve(client, phase, |request| recorded(context.clone(), request)).await;
     if let Err(error) = ended {
         tracing::debug!(%error, peer = %context.facts.peer, "a client's connection ended early");
     }
 }
 
-async fn handle(context: Arc<Context>, mut request: Request<Incoming>) -> Response<ResponseBody> {
+/// Takes a request and tells of it.
+async fn recorded(context: Arc<Context>, mut request: Request<Incoming>) -> Response<Recorded<ResponseBody>> {
+    let Context { worker, facts, .. } = &*context;
+    let mut record = Record::begin(&worker.telemetry, Way::In, &request, facts.peer, facts.address);
+    // What Istio's proxies say of themselves is for proxies alone.
+    let said = request.headers_mut().remove(PEER_METADATA);
+    request.headers_mut().remove(PEER_METADATA_ID);
+    record.from_client(&context.client, said.as_ref(), context.server_name.as_ref());
+    let response = handle(context.clone(), request, &mut record).await;
+    record.carry(response)
+}
+
+async fn handle(context: Arc<Context>, mut request: Request<Incoming>, record: &mut Record) -> Response<ResponseBody> {
     if let Some(refused) = exchange::unfit(&mut request, context.facts.address) {
         return refused;
     }
     if context.in_the_clear
         && let Some(detail) = in_the_clear::refused(&context.worker, &context.facts)
     {
+        record.denied(Reason::Plaintext.as_str());
         in_the_clear::refuse(&context.worker, &context.facts, detail);
         let mut response = exchange::own(StatusCode::FORBIDDEN, "PeerAuthentication requires mutual TLS");
         response
@@ -79,7 +102,8 @@ async fn handle(context: Arc<Context>, mut request: Request<Incoming>) -> Respon
         }
     }
     headers::mark(map);
-    let response = to_application(&context, request).await;
+    record.headers(map);
+    let response = to_application(&context, request, record).await;
     context.worker.metrics.request(Direction::Inbound, response.status());
     exchange::give(response, on_upgrade, async move {
         let Context { worker, facts, .. } = &*context;
@@ -92,9 +116,16 @@ async fn handle(context: Arc<Context>, mut request: Request<Incoming>) -> Respon
     })
 }
 
-async fn to_application(context: &Context, mut request: Request<RequestBody>) -> Response<ResponseBody> {
+async fn to_application(
+    context: &Context,
+    mut request: Request<RequestBody>,
+    record: &mut Record,
+) -> Response<ResponseBody> {
     let Context { worker, facts, .. } = context;
-    let refuse = |detail: String| worker.refuse(Reason::Unreachable, facts.peer, Some(facts.address), detail);
+    let refuse = |record: &mut Record, detail: String| {
+        record.failed(Reason::Unreachable, &detail);
+        worker.refuse(Reason::Unreachable, facts.peer, Some(facts.address), detail);
+    };
     let key = Key {
         address: facts.address,
         mutual_tls: false,
@@ -106,11 +137,12 @@ async fn to_application(context: &Context, mut request: Request<RequestBody>) ->
             None => match open(facts).await {
                 Ok(connection) => connection,
                 Err(error) => {
-                    refuse(format!("the application: {error}"));
+                    refuse(record, format!("the application: {error}"));
                     break;
                 }
             },
         };
+        record.attempt();
         match exchange::send(lease, connection, request).await {
             Ok(response) => return response,
             Err(exchange::Failed { again: Some(again), .. }) => {
@@ -118,7 +150,7 @@ async fn to_application(context: &Context, mut request: Request<RequestBody>) ->
                 request = again;
             }
             Err(exchange::Failed { error, again: None }) => {
-                refuse(format!("the application: {error}"));
+                refuse(record, format!("the application: {error}"));
                 break;
             }
         }

@@ -5,6 +5,7 @@ use super::connection::Facts;
 use crate::net::relay;
 use crate::net::stream::Stream;
 use crate::refusals::Reason;
+use crate::telemetry::Connection;
 use crate::worker::Worker;
 use mesh_core::peer_authentication::PortMode;
 
@@ -28,11 +29,18 @@ pub(super) fn refuse(worker: &Worker, facts: &Facts, detail: String) {
 }
 
 /// Relays until both ends have closed or plaintext is refused.
-pub(super) async fn join(worker: &Worker, facts: &Facts, client: &mut Stream, application: &mut Stream) {
+pub(super) async fn join(
+    worker: &Worker,
+    facts: &Facts,
+    client: &mut Stream,
+    application: &mut Stream,
+    record: &mut Connection,
+) {
     let detail = tokio::select! {
-        () = relay::join(client, application) => return,
+        () = relay::join(client, application, record) => return,
         detail = turned_strict(worker, facts) => detail,
     };
+    record.failed(Reason::Plaintext, &detail);
     refuse(worker, facts, detail);
     client.reset();
     application.reset();

@@ -2,32 +2,49 @@
 
 use super::connection::Facts;
 use super::in_the_clear;
+use super::tls::Peer;
 use crate::net::stream::Stream;
 use crate::net::{dial, relay};
 use crate::refusals::Reason;
+use crate::telemetry::{Client, Connection, Way};
 use crate::worker::Worker;
 
-/// Connects to the application and relays until both ends have closed; without an application the client is reset.
-/// `in_the_clear`, the connection lasts no longer than plaintext is taken.
-pub async fn relay(worker: &Worker, mut client: Stream, facts: &Facts, in_the_clear: bool) {
-    match open(worker, facts).await {
-        Some(mut application) if in_the_clear => in_the_clear::join(worker, facts, &mut client, &mut application).await,
-        Some(mut application) => relay::join(&mut client, &mut application).await,
-        None => client.reset(),
+/// Connects to the application and relays until both ends have closed; without an application the client is reset. Without a
+/// `peer` it came in the clear, and lasts no longer than plaintext is taken.
+pub async fn relay(worker: &Worker, mut client: Stream, facts: &Facts, peer: Option<&Peer>) {
+    let mut record = record(worker, facts, peer);
+    let Some(mut application) = open(worker, facts, &mut record).await else {
+        return client.reset();
+    };
+    record.opened();
+    let (client, application, record) = (&mut client, &mut application, &mut record);
+    match peer {
+        Some(_) => relay::join(client, application, record).await,
+        None => in_the_clear::join(worker, facts, client, application, record).await,
     }
 }
 
+/// The record of an opaque connection.
+#[must_use]
+pub fn record(worker: &Worker, facts: &Facts, peer: Option<&Peer>) -> Connection {
+    let mut record = Connection::begin(&worker.telemetry, Way::In, facts.peer, facts.address);
+    let identity = peer.map(|peer| &peer.identity);
+    let client = Client::new(&worker.telemetry, facts.peer.ip(), identity, facts.address.port());
+    record.from_client(&client, peer.and_then(|peer| peer.server_name.as_ref()));
+    record
+}
+
 /// Connects to the application; where that fails the refusal is noted.
-pub async fn open(worker: &Worker, facts: &Facts) -> Option<Stream> {
+pub async fn open(worker: &Worker, facts: &Facts, record: &mut Connection) -> Option<Stream> {
     match dial::application(facts.address).await {
-        Ok(stream) => Some(Stream::Plain(stream)),
+        Ok(stream) => {
+            record.reached(stream.local_addr().ok());
+            Some(Stream::Plain(stream))
+        }
         Err(error) => {
-            worker.refuse(
-                Reason::Unreachable,
-                facts.peer,
-                Some(facts.address),
-                format!("the application: {error}"),
-            );
+            let detail = format!("the application: {error}");
+            record.failed(Reason::Unreachable, &detail);
+            worker.refuse(Reason::Unreachable, facts.peer, Some(facts.address), detail);
             None
         }
     }

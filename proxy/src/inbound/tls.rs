@@ -35,6 +35,8 @@ pub struct Peer {
     pub identity: SpiffeId,
     /// Its leaf.
     pub certificate: CertificateDer<'static>,
+    /// The server name that it asked for.
+    pub server_name: Option<Arc<str>>,
 }
 
 /// A ClientHello, and the bytes that it came in.
@@ -111,7 +113,7 @@ pub async fn accept(worker: Arc<Worker>, mut client: TcpStream, ahead: Bytes, fa
     if http {
         http::serve(worker, stream, facts, Some(peer)).await;
     } else {
-        tcp::relay(&worker, stream, &facts, false).await;
+        tcp::relay(&worker, stream, &facts, Some(&peer)).await;
     }
 }
 
@@ -176,5 +178,6 @@ fn peer(connection: &rustls::ServerConnection) -> Result<Peer, String> {
     Ok(Peer {
         identity,
         certificate: leaf.clone().into_owned(),
+        server_name: connection.server_name().map(Into::into),
     })
 }

@@ -31,6 +31,21 @@ pub struct Passed {
     pub from_server: u64,
 }
 
+/// Is told of bytes as they pass.
+pub trait Count {
+    /// From the connection's initiator.
+    fn up(&mut self, bytes: u64);
+    /// To the connection's initiator.
+    fn down(&mut self, bytes: u64);
+}
+
+/// Nobody is told.
+impl Count for () {
+    fn up(&mut self, _bytes: u64) {}
+
+    fn down(&mut self, _bytes: u64) {}
+}
+
 #[derive(Debug, Default)]
 struct Half {
     kept: Bytes,
@@ -116,16 +131,24 @@ impl Half {
     }
 }
 
-/// Passes bytes both ways until both directions have ended or one fails. What passed is said in either case.
-pub async fn both_ways<C, S>(client: &mut C, server: &mut S) -> (Passed, io::Result<()>)
+/// Passes bytes both ways until both directions have ended or one fails. What passed is said in either case, and told to
+/// `count` as it passes.
+pub async fn both_ways<C, S>(client: &mut C, server: &mut S, count: &mut impl Count) -> (Passed, io::Result<()>)
 where
     C: AsyncRead + AsyncWrite + Unpin,
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let (mut up, mut down) = (Half::default(), Half::default());
     let result = poll_fn(|cx| {
-        let up = up.poll(cx, client, server)?;
-        let down = down.poll(cx, server, client)?;
+        let before = (up.passed, down.passed);
+        let polled = (up.poll(cx, client, server), down.poll(cx, server, client));
+        if up.passed > before.0 {
+            count.up(up.passed - before.0);
+        }
+        if down.passed > before.1 {
+            count.down(down.passed - before.1);
+        }
+        let (up, down) = (polled.0?, polled.1?);
         if up.is_ready() && down.is_ready() {
             Poll::Ready(Ok(()))
         } else {
@@ -144,8 +167,8 @@ where
 
 /// Relays until both ends have closed. What one end breaks off is broken off at the other: an orderly end would say that all
 /// there was had arrived.
-pub async fn join(client: &mut Stream, server: &mut Stream) {
-    if both_ways(client, server).await.1.is_err() {
+pub async fn join(client: &mut Stream, server: &mut Stream, count: &mut impl Count) {
+    if both_ways(client, server, count).await.1.is_err() {
         client.reset();
         server.reset();
     }
@@ -160,7 +183,7 @@ mod tests {
     async fn passes_both_ways_under_back_pressure_and_half_closes() {
         let (mut client, mut near) = duplex(1000);
         let (mut far, mut server) = duplex(777);
-        let relay = tokio::spawn(async move { both_ways(&mut near, &mut far).await });
+        let relay = tokio::spawn(async move { both_ways(&mut near, &mut far, &mut ()).await });
         let sent: Vec<u8> = (0..300_000u32).map(|i| i.to_le_bytes()[0]).collect();
         let upload = sent.clone();
         let client = tokio::spawn(async move {

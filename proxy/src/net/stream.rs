@@ -2,6 +2,7 @@
 
 use bytes::{Buf, Bytes};
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -82,14 +83,23 @@ pub enum Stream {
 impl Stream {
     /// Makes the closing that follows a reset, which nobody takes for an orderly end. What was not sent yet is lost.
     pub fn reset(&self) {
-        let tcp = match self {
+        // Where it fails the connection is gone already.
+        let _ = socket2::SockRef::from(self.tcp()).set_linger(Some(Duration::ZERO));
+    }
+
+    /// This end's address; `None` where the kernel does not say.
+    #[must_use]
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        self.tcp().local_addr().ok()
+    }
+
+    fn tcp(&self) -> &TcpStream {
+        match self {
             Self::Plain(tcp) => tcp,
             Self::Rewound(rewound) => &rewound.inner,
             Self::Client(tls) => tls.get_ref().0,
             Self::Server(tls) => tls.get_ref().0,
-        };
-        // Where it fails the connection is gone already.
-        let _ = socket2::SockRef::from(tcp).set_linger(Some(Duration::ZERO));
+        }
     }
 }
 

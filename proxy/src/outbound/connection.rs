@@ -4,7 +4,7 @@ use super::{http, tcp};
 use crate::discovery::Answer;
 use crate::net::first_bytes::{self, Spoken};
 use crate::net::listen::{Accepted, Slot};
-use crate::net::relay;
+use crate::net::relay::{self, Count};
 use crate::net::stream::{Rewound, Stream};
 use crate::worker::{Taken, Worker};
 use bytes::{Bytes, BytesMut};
@@ -111,7 +111,8 @@ async fn spoken_to(worker: Arc<Worker>, client: TcpStream, spoken: Spoken, ahead
 /// bytes, and whoever speaks
 /// first decides: the server's words make it a relay; a client's HTTP request drops it for the HTTP path.
 async fn silent(worker: Arc<Worker>, mut client: TcpStream, mut ahead: BytesMut, facts: Facts) {
-    let Some((mut server, lease)) = tcp::open(&worker, &facts).await else {
+    let mut record = tcp::record(&worker, &facts);
+    let Some((mut server, lease)) = tcp::open(&worker, &facts, &mut record).await else {
         return;
     };
     let mut greeting = [0; 1024];
@@ -121,20 +122,24 @@ async fn silent(worker: Arc<Worker>, mut client: TcpStream, mut ahead: BytesMut,
             let ahead = ahead.freeze();
             if spoken == Spoken::Http1 {
                 drop((server, lease));
+                record.discard();
                 return spoken_to(worker, client, spoken, ahead, facts).await;
             }
             let mut client = Stream::Rewound(Rewound::new(ahead, client));
-            relay::join(&mut client, &mut server).await;
+            record.opened();
+            relay::join(&mut client, &mut server, &mut record).await;
         }
         read = tokio::io::AsyncReadExt::read(&mut server, &mut greeting) => {
             let Ok(n) = read else { return };
+            record.opened();
+            record.down(n as u64);
             if tokio::io::AsyncWriteExt::write_all(&mut client, &greeting[..n]).await.is_ok() {
                 let mut client = Stream::Rewound(Rewound::new(ahead.freeze(), client));
                 if n == 0 {
                     // The server closed without a word: so may the client.
                     let _ = tokio::io::AsyncWriteExt::shutdown(&mut client).await;
                 }
-                relay::join(&mut client, &mut server).await;
+                relay::join(&mut client, &mut server, &mut record).await;
             }
         }
     }

@@ -11,6 +11,7 @@ use crate::http::{exchange, headers, serve};
 use crate::net::listen::Direction;
 use crate::net::stream::Stream;
 use crate::refusals::Reason;
+use crate::telemetry::{Outside, Record, Recorded, Way};
 use crate::worker::Worker;
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
@@ -30,7 +31,10 @@ const SECOND_PATIENCE: Duration = Duration::from_millis(500);
 pub async fn serve(worker: Arc<Worker>, client: Stream, facts: Facts) {
     let phase = worker.phase.clone();
     let facts = Arc::new(facts);
-    let ended = serve::serve(client, phase, |request| handle(worker.clone(), facts.clone(), request)).await;
+    let ended = serve::serve(client, phase, |request| {
+        recorded(worker.clone(), facts.clone(), request)
+    })
+    .await;
     if let Err(error) = ended {
         tracing::debug!(%error, peer = %facts.peer, "the application's connection ended early");
     }
@@ -46,21 +50,51 @@ enum Route {
     Refused(StatusCode, Reason, &'static str),
 }
 
-async fn handle(worker: Arc<Worker>, facts: Arc<Facts>, mut request: Request<Incoming>) -> Response<ResponseBody> {
+/// Takes a request and tells of it.
+async fn recorded(
+    worker: Arc<Worker>,
+    facts: Arc<Facts>,
+    request: Request<Incoming>,
+) -> Response<Recorded<ResponseBody>> {
+    let mut record = Record::begin(&worker.telemetry, Way::Out, &request, facts.peer, facts.address);
+    let response = handle(&worker, facts, request, &mut record).await;
+    record.carry(response)
+}
+
+async fn handle(
+    worker: &Worker,
+    facts: Arc<Facts>,
+    mut request: Request<Incoming>,
+    record: &mut Record,
+) -> Response<ResponseBody> {
     if let Some(refused) = exchange::unfit(&mut request, facts.address) {
         return refused;
     }
-    let route = route(&worker, &facts, &request).await;
+    let route = route(worker, &facts, &request).await;
     let (mut request, on_upgrade) = exchange::take(request);
     let map = request.headers_mut();
     headers::mark(map);
     // Who calls is for the other side's proxy to say.
     map.remove(headers::X_FORWARDED_CLIENT_CERT);
+    record.headers(map);
 
     let response = match route {
-        Route::Destination(destination) => to_destination(&worker, &facts, &destination, request).await,
-        Route::AsDialled => as_dialled(&worker, &facts, request).await,
+        Route::Destination(destination) => {
+            let response = to_destination(worker, &facts, &destination, request, record).await;
+            record.called(destination);
+            response
+        }
+        Route::AsDialled => {
+            record.to_outside(Outside::Passthrough, Some(facts.address));
+            as_dialled(worker, &facts, request, record).await
+        }
         Route::Refused(status, reason, text) => {
+            let outside = match reason {
+                Reason::Unknown => Outside::BlackHole,
+                _ => Outside::Unavailable,
+            };
+            record.to_outside(outside, None);
+            record.failed(reason, text);
             worker.refuse(reason, facts.peer, Some(facts.address), text);
             exchange::own(status, text)
         }
@@ -127,8 +161,9 @@ async fn route(worker: &Worker, facts: &Facts, request: &Request<Incoming>) -> R
 async fn to_destination(
     worker: &Worker,
     facts: &Facts,
-    destination: &Destination,
+    destination: &Arc<Destination>,
     mut request: Request<RequestBody>,
+    record: &mut Record,
 ) -> Response<ResponseBody> {
     let generation = worker.identity.generation();
     // A pooled connection made under an earlier certificate is not used again, nor one whose server is not this
@@ -149,6 +184,7 @@ async fn to_destination(
         let Some(chosen) = destination.endpoints.get(at) else {
             break;
         };
+        record.to_endpoint(destination, chosen);
         // After a pooled connection failed, the next try does not trust another one that may have closed with it.
         let key = endpoint::key(chosen);
         let fits = |waiting: &Connection| !fresh && fits(waiting);
@@ -162,12 +198,14 @@ async fn to_destination(
                 Ok(connection) => connection,
                 Err(error) => {
                     let detail = format!("{}: {}: {error}", destination.cluster_name(), chosen.address);
+                    record.failed(error.reason(), &detail);
                     worker.refuse(error.reason(), facts.peer, Some(chosen.address), detail);
                     tried.push(at);
                     continue;
                 }
             },
         };
+        record.attempt();
         match exchange::send(lease, connection, request).await {
             Ok(response) => return response,
             Err(failed) => {
@@ -176,6 +214,7 @@ async fn to_destination(
                     Some(again) => request = again,
                     None => {
                         let detail = format!("{}: {}: {}", destination.cluster_name(), chosen.address, failed.error);
+                        record.failed(Reason::Unreachable, &detail);
                         worker.refuse(Reason::Unreachable, facts.peer, Some(chosen.address), detail);
                         return unreachable();
                     }
@@ -189,9 +228,11 @@ async fn to_destination(
             Resolution::Balanced => "has no endpoint that is ready",
         };
         let detail = format!("{} {detail}", destination.cluster_name());
+        record.without_endpoint(destination);
         worker.refuse(Reason::NoEndpoint, facts.peer, Some(facts.address), detail);
         return exchange::own(StatusCode::SERVICE_UNAVAILABLE, "no healthy upstream");
     }
+    record.gave_up();
     unreachable()
 }
 
@@ -212,7 +253,12 @@ async fn opened(stream: Stream, peer: Option<SpiffeId>, generation: u64) -> Resu
 }
 
 /// To the address that the application dialled, in the clear, where the mesh knows nothing of it.
-async fn as_dialled(worker: &Worker, facts: &Facts, mut request: Request<RequestBody>) -> Response<ResponseBody> {
+async fn as_dialled(
+    worker: &Worker,
+    facts: &Facts,
+    mut request: Request<RequestBody>,
+    record: &mut Record,
+) -> Response<ResponseBody> {
     let key = crate::http::pool::Key {
         address: facts.address,
         mutual_tls: false,
@@ -225,11 +271,13 @@ async fn as_dialled(worker: &Worker, facts: &Facts, mut request: Request<Request
             None => match plain(worker, facts.address).await {
                 Ok(connection) => connection,
                 Err(error) => {
+                    record.failed(Reason::Unreachable, &error.to_string());
                     worker.refuse(Reason::Unreachable, facts.peer, Some(facts.address), error.to_string());
                     return unreachable();
                 }
             },
         };
+        record.attempt();
         match exchange::send(lease, connection, request).await {
             Ok(response) => return response,
             Err(exchange::Failed { again: Some(again), .. }) => {
@@ -237,6 +285,7 @@ async fn as_dialled(worker: &Worker, facts: &Facts, mut request: Request<Request
                 request = again;
             }
             Err(exchange::Failed { error, again: None }) => {
+                record.failed(Reason::Unreachable, &error.to_string());
                 worker.refuse(Reason::Unreachable, facts.peer, Some(facts.address), error.to_string());
                 break;
             }

@@ -8,6 +8,7 @@ use crate::http::pool::Lease;
 use crate::net::stream::Stream;
 use crate::net::{dial, relay};
 use crate::refusals::Reason;
+use crate::telemetry::{Connection, Outside, Way};
 use crate::worker::Worker;
 
 /// How many endpoints are tried before the client's connection is closed.
@@ -15,16 +16,29 @@ const ATTEMPTS: usize = 3;
 
 /// Connects and relays until both ends have closed; without a server the client is reset.
 pub async fn relay(worker: &Worker, mut client: Stream, facts: Facts) {
-    match open(worker, &facts).await {
+    let mut record = record(worker, &facts);
+    match open(worker, &facts, &mut record).await {
         // The lease counts the connection as under way until it ends.
-        Some((mut server, _lease)) => relay::join(&mut client, &mut server).await,
+        Some((mut server, _lease)) => {
+            record.opened();
+            relay::join(&mut client, &mut server, &mut record).await;
+        }
         None => client.reset(),
     }
 }
 
+/// The record of an opaque connection.
+#[must_use]
+pub fn record(worker: &Worker, facts: &Facts) -> Connection {
+    Connection::begin(&worker.telemetry, Way::Out, facts.peer, facts.address)
+}
+
 /// Opens the server's side; where that fails the refusal is noted.
-pub async fn open(worker: &Worker, facts: &Facts) -> Option<(Stream, Option<Lease>)> {
-    let refuse = |reason: Reason, detail: String| worker.refuse(reason, facts.peer, Some(facts.address), detail);
+pub async fn open(worker: &Worker, facts: &Facts, record: &mut Connection) -> Option<(Stream, Option<Lease>)> {
+    let refuse = |record: &mut Connection, reason: Reason, detail: String| {
+        record.failed(reason, &detail);
+        worker.refuse(reason, facts.peer, Some(facts.address), detail);
+    };
     let count = |security: &str| {
         worker
             .metrics
@@ -35,29 +49,39 @@ pub async fn open(worker: &Worker, facts: &Facts) -> Option<(Stream, Option<Leas
     let destination = match &facts.dialled {
         Dialled::Known(destination) => destination,
         Dialled::Outside if worker.mesh.workload().allow_any => {
+            record.to_outside(Outside::Passthrough, Some(facts.address));
             return match dial::upstream(facts.address).await {
                 Ok(stream) => {
+                    record.reached(stream.local_addr().ok());
                     count("none");
                     Some((Stream::Plain(stream), None))
                 }
                 Err(error) => {
-                    refuse(Reason::Unreachable, error.to_string());
+                    refuse(record, Reason::Unreachable, error.to_string());
                     None
                 }
             };
         }
         Dialled::Outside => {
-            refuse(Reason::Unknown, "outboundTrafficPolicy.mode is REGISTRY_ONLY".into());
+            record.to_outside(Outside::BlackHole, None);
+            refuse(
+                record,
+                Reason::Unknown,
+                "outboundTrafficPolicy.mode is REGISTRY_ONLY".into(),
+            );
             return None;
         }
         Dialled::Unavailable => {
+            record.to_outside(Outside::Unavailable, None);
             refuse(
+                record,
                 Reason::Unavailable,
                 "the operator cannot be asked about this address".into(),
             );
             return None;
         }
     };
+    record.to_destination(destination);
     let mut tried = Vec::new();
     while tried.len() < ATTEMPTS {
         let Some(at) = endpoint::choose(destination, facts.address, &tried, &worker.upstreams) else {
@@ -67,12 +91,16 @@ pub async fn open(worker: &Worker, facts: &Facts) -> Option<(Stream, Option<Leas
             break;
         };
         let lease = worker.upstreams.lease(endpoint::key(chosen), |_| false);
-        match connect(worker, destination, chosen, Carries::Opaque).await {
+        let connected = connect(worker, destination, chosen, Carries::Opaque).await;
+        record.to_endpoint(destination, chosen);
+        match connected {
             Ok(connected) => {
+                record.reached(connected.stream.local_addr());
                 count(if chosen.mutual_tls { "mutual_tls" } else { "none" });
                 return Some((connected.stream, Some(lease)));
             }
             Err(error) => refuse(
+                record,
                 error.reason(),
                 format!("{}: {}: {error}", destination.cluster_name(), chosen.address),
             ),
@@ -84,6 +112,7 @@ pub async fn open(worker: &Worker, facts: &Facts) -> Option<(Stream, Option<Leas
     }
     if tried.is_empty() {
         refuse(
+            record,
             Reason::NoEndpoint,
             format!("{} has no endpoint for it", destination.cluster_name()),
         );

@@ -18,6 +18,7 @@ use crate::identity::{self, Identity};
 use crate::metrics::Metrics;
 use crate::net::listen::{self, Direction, Slots};
 use crate::refusals::{Reason, Refusals};
+use crate::telemetry::{AccessLog, Telemetry};
 use crate::worker::Worker;
 use anyhow::Context;
 use rustls::crypto::CryptoProvider;
@@ -59,6 +60,8 @@ pub async fn run(config: Config, log: LogControl) -> anyhow::Result<()> {
         recall(&file, &mesh);
         tokio::spawn(file.keep(mesh.clone()));
     }
+    let access_log = AccessLog::new(&config.pod_name).context("the access log cannot start")?;
+    let telemetry = Telemetry::new(mesh.clone(), identity.clone(), access_log);
     let phase = watch::Sender::new(Phase::Serving);
     let (stop, stopped) = watch::channel(false);
     let pages_end = CancellationToken::new();
@@ -68,6 +71,7 @@ pub async fn run(config: Config, log: LogControl) -> anyhow::Result<()> {
             mesh: mesh.clone(),
             identity: identity.clone(),
             refusals: refusals.clone(),
+            telemetry: telemetry.clone(),
         }),
         phase: phase.clone(),
         registry,
@@ -99,6 +103,7 @@ pub async fn run(config: Config, log: LogControl) -> anyhow::Result<()> {
             upstreams: Pool::default(),
             application: Pool::default(),
             metrics: metrics.clone(),
+            telemetry: telemetry.recorder(),
             refusals: refusals.clone(),
             phase: phase.subscribe(),
             own_ports: [OUTBOUND_PORT, INBOUND_PORT],
@@ -150,6 +155,7 @@ pub async fn run(config: Config, log: LogControl) -> anyhow::Result<()> {
         backoff: Backoff::default(),
     };
     let discovery = tokio::spawn(client.run(mesh.clone(), requests, identity.discovery(), stopped));
+    tokio::spawn(telemetry.clone().follow());
     let open = tokio::spawn(measure(slots.clone(), mesh.clone(), metrics.clone()));
 
     until_the_end(&handles).await?;
@@ -159,6 +165,7 @@ pub async fn run(config: Config, log: LogControl) -> anyhow::Result<()> {
     pages_end.cancel();
     let _ = pages.await;
     open.abort();
+    telemetry.log().flush();
     Ok(())
 }
 

@@ -5,6 +5,7 @@ use crate::discovery::Mesh;
 use crate::identity::Identity;
 use crate::refusals::Refusals;
 use crate::sidecar::shown;
+use crate::telemetry::Telemetry;
 use mesh_wire::admin::{Clusters, DiscoveryState, Listeners, Policies, page};
 use rustls_pki_types::CertificateDer;
 use serde_json::{Value, json};
@@ -15,6 +16,7 @@ pub(super) struct SidecarView {
     pub(super) mesh: Mesh,
     pub(super) identity: Identity,
     pub(super) refusals: Refusals,
+    pub(super) telemetry: Telemetry,
 }
 
 impl View for SidecarView {
@@ -51,6 +53,10 @@ impl View for SidecarView {
             .iter()
             .map(|root| shown(CertificateKind::Root, None, root, "trust bundle"));
         chain.chain(roots).flatten().collect()
+    }
+
+    fn metrics(&self, page: &mut String) {
+        self.telemetry.page(page);
     }
 
     fn config_dump(&self) -> Value {

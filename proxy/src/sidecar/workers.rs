@@ -49,6 +49,7 @@ async fn work(worker: Arc<Worker>, mut accepted: mpsc::Receiver<Accepted>) {
             _ = sweep.tick() => {
                 worker.upstreams.sweep();
                 worker.application.sweep();
+                worker.telemetry.sweep(std::time::Instant::now());
             }
         }
     }

@@ -16,5 +16,6 @@ mod pod;
 mod policy;
 mod rotation;
 mod secrets;
+mod telemetry;
 mod tls;
 mod world;

@@ -1,0 +1,108 @@
+//! What a line of the access log can say of a request or connection.
+
+use super::flags::Flags;
+use http::uri::PathAndQuery;
+use http::{HeaderName, HeaderValue, Method, Version};
+use mesh_core::destination::Destination;
+use mesh_core::identity::SpiffeId;
+use std::borrow::Cow;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+/// Which way a request or connection goes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Way {
+    /// From the application.
+    #[default]
+    Out,
+    /// To the application.
+    In,
+}
+
+/// The facts of one line; what is not known is empty.
+#[derive(Debug, Default)]
+pub struct Facts {
+    /// Which way it went.
+    pub way: Way,
+    /// When it began.
+    pub began: Option<SystemTime>,
+    /// How long it took.
+    pub elapsed: Duration,
+    /// The client.
+    pub peer: Option<SocketAddr>,
+    /// What the client dialled.
+    pub dialled: Option<SocketAddr>,
+    /// Whom the client proved to be.
+    pub identity: Option<SpiffeId>,
+    /// The name that the client's TLS asked for.
+    pub server_name: Option<Arc<str>>,
+    /// The destination that was called.
+    pub destination: Option<Arc<Destination>>,
+    /// Istio's name of a cluster that stands for none.
+    pub cluster: Option<&'static str>,
+    /// The server.
+    pub upstream: Option<SocketAddr>,
+    /// The proxy's address towards it.
+    pub upstream_local: Option<SocketAddr>,
+    /// How often the request was sent.
+    pub attempts: u32,
+    /// The response's code; 0 for none.
+    pub code: u16,
+    /// What went wrong.
+    pub flags: Flags,
+    /// Why the code is what it is, in Envoy's words.
+    pub details: Cow<'static, str>,
+    /// Why the connection was ended, in Envoy's words.
+    pub termination: &'static str,
+    /// Why the server could not be talked to.
+    pub failure: String,
+    /// Bytes from the client, of a request those of its body.
+    pub received: u64,
+    /// Bytes to the client, of a response those of its body.
+    pub sent: u64,
+    /// From the beginning to the response's head.
+    pub upstream_time: Option<Duration>,
+    /// gRPC's status.
+    pub status: Option<u8>,
+    /// The request's method.
+    pub method: Option<Method>,
+    /// Its target.
+    pub path: Option<PathAndQuery>,
+    /// Its version.
+    pub version: Option<Version>,
+    /// Whom it names.
+    pub authority: Option<HeaderValue>,
+    /// `user-agent`.
+    pub user_agent: Option<HeaderValue>,
+    /// `x-request-id`.
+    pub request_id: Option<HeaderValue>,
+    /// `x-forwarded-for`.
+    pub forwarded_for: Option<HeaderValue>,
+    /// `x-envoy-original-path`.
+    pub original_path: Option<HeaderValue>,
+    /// Further headers of the request that the format names.
+    pub more_of_request: Vec<(HeaderName, HeaderValue)>,
+    /// Headers of the response that it names.
+    pub more_of_response: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl Facts {
+    /// Forgets everything and keeps the memory.
+    pub fn clear(&mut self) {
+        let (mut request, mut response, mut failure) = (
+            std::mem::take(&mut self.more_of_request),
+            std::mem::take(&mut self.more_of_response),
+            std::mem::take(&mut self.failure),
+        );
+        request.clear();
+        response.clear();
+        failure.clear();
+        *self = Self {
+            more_of_request: request,
+            more_of_response: response,
+            failure,
+            ..Self::default()
+        };
+    }
+}

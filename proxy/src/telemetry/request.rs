@@ -1,0 +1,363 @@
+//! One request's record: begun with its head, filled in as facts become known, counted and logged when it is dropped.
+//!
+//! Records are used again: the next request of the worker takes the memory of one that has ended.
+
+use super::body::Recorded;
+use super::client::Client;
+use super::facts::{Facts, Way};
+use super::flags::Flags;
+use super::grpc;
+use super::labels::{Outside, Service};
+use super::layout::some_of;
+use super::recorder::{Recorder, Values};
+use super::series::{Base, Key};
+use crate::refusals::Reason;
+use http::header::{CONTENT_LENGTH, HOST, USER_AGENT};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
+use hyper::body::{Body, Frame};
+use mesh_core::destination::{Destination, Endpoint};
+use std::borrow::Cow;
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_ENVOY_ORIGINAL_PATH: HeaderName = HeaderName::from_static("x-envoy-original-path");
+
+/// The most records that a thread keeps for later.
+const MOST_KEPT: usize = 256;
+
+thread_local! {
+    static KEPT: RefCell<Vec<Box<State>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Under which labels a request is counted.
+#[derive(Debug, Default)]
+enum Counted {
+    /// Not at all: it never became clear what was called.
+    #[default]
+    Nowhere,
+    /// These.
+    Under(Arc<Base>),
+    /// Those of a client, as soon as they are known.
+    From(Arc<Client>),
+}
+
+#[derive(Debug)]
+struct State {
+    recorder: Arc<Recorder>,
+    started: Instant,
+    counted: Counted,
+    code: u16,
+    flags: Flags,
+    /// Whether the request is gRPC.
+    call: bool,
+    status: Option<u8>,
+    values: Values,
+    response_messages: grpc::Messages,
+    /// Whether a response's head went to the client.
+    answered: bool,
+    /// Whether the response ended in order.
+    ended: bool,
+    /// Whether a policy refused it.
+    denied: bool,
+    facts: Facts,
+}
+
+impl State {
+    fn new(recorder: Arc<Recorder>) -> Self {
+        Self {
+            recorder,
+            started: Instant::now(),
+            counted: Counted::Nowhere,
+            code: 0,
+            flags: Flags::NONE,
+            call: false,
+            status: None,
+            values: Values::default(),
+            response_messages: grpc::Messages::default(),
+            answered: false,
+            ended: false,
+            denied: false,
+            facts: Facts::default(),
+        }
+    }
+
+    /// Makes it as new, and keeps what memory it has.
+    fn clear(&mut self) {
+        self.counted = Counted::Nowhere;
+        self.code = 0;
+        self.flags = Flags::NONE;
+        self.call = false;
+        self.status = None;
+        self.values = Values::default();
+        self.response_messages = grpc::Messages::default();
+        self.answered = false;
+        self.ended = false;
+        self.denied = false;
+        self.facts.clear();
+    }
+}
+
+/// A request's record.
+#[derive(Debug)]
+pub struct Record(Option<Box<State>>);
+
+impl Record {
+    /// Begins with a request's head. `peer` is the client's address, `dialled` what it dialled.
+    #[must_use]
+    pub fn begin<B: Body>(
+        recorder: &Arc<Recorder>,
+        way: Way,
+        request: &Request<B>,
+        peer: SocketAddr,
+        dialled: SocketAddr,
+    ) -> Self {
+        let kept = KEPT.with_borrow_mut(Vec::pop);
+        let mut state = match kept {
+            Some(mut state) => {
+                if !Arc::ptr_eq(&state.recorder, recorder) {
+                    state.recorder = recorder.clone();
+                }
+                state.started = Instant::now();
+                state
+            }
+            None => Box::new(State::new(recorder.clone())),
+        };
+        let headers = request.headers();
+        state.call = grpc::is_call(request.method(), headers);
+        state.values.received = match request.body().size_hint().exact() {
+            Some(exact) => exact,
+            None => headers
+                .get(CONTENT_LENGTH)
+                .and_then(|length| length.to_str().ok()?.parse().ok())
+                .unwrap_or_default(),
+        };
+        let facts = &mut state.facts;
+        facts.way = way;
+        facts.peer = Some(peer);
+        facts.dialled = Some(dialled);
+        facts.upstream = (way == Way::In).then_some(dialled);
+        facts.method = Some(request.method().clone());
+        facts.path = request.uri().path_and_query().cloned();
+        facts.authority = match request.uri().authority() {
+            Some(authority) => HeaderValue::from_str(authority.as_str()).ok(),
+            None => headers.get(HOST).cloned(),
+        };
+        facts.version = Some(request.version());
+        Self(Some(state))
+    }
+
+    /// Takes what a line shows of the headers, once the proxy has added its own.
+    pub fn headers(&mut self, headers: &HeaderMap) {
+        let Some(state) = &mut self.0 else { return };
+        let facts = &mut state.facts;
+        facts.user_agent = headers.get(USER_AGENT).cloned();
+        facts.request_id = headers.get(X_REQUEST_ID).cloned();
+        facts.forwarded_for = headers.get(X_FORWARDED_FOR).cloned();
+        if state.recorder.telemetry().log().takes_all() {
+            facts.original_path = headers.get(X_ENVOY_ORIGINAL_PATH).cloned();
+            let layout = state.recorder.telemetry().log().layout();
+            facts.more_of_request.extend(some_of(headers, layout.request_headers()));
+        }
+    }
+
+    /// The request comes from a client; `said` is what one of Istio's says of itself.
+    /// `server_name` is what its TLS asked for.
+    pub fn from_client(&mut self, client: &Arc<Client>, said: Option<&HeaderValue>, server_name: Option<&Arc<str>>) {
+        let Some(state) = &mut self.0 else { return };
+        state.counted = match said.and_then(|header| client.said(header)) {
+            Some(base) => Counted::Under(base),
+            None => Counted::From(client.clone()),
+        };
+        state.facts.server_name = server_name.cloned();
+    }
+
+    /// The request goes to a destination's endpoint.
+    pub fn to_endpoint(&mut self, destination: &Arc<Destination>, endpoint: &Endpoint) {
+        let Some(state) = &mut self.0 else { return };
+        state.counted = Counted::Under(state.recorder.to_endpoint(destination, endpoint));
+        state.facts.upstream = Some(endpoint.address);
+        state.flags = Flags::NONE;
+        if state.recorder.telemetry().log().takes_all() {
+            state.facts.destination = Some(destination.clone());
+        }
+    }
+
+    /// The request is for a destination that has no endpoint for it.
+    pub fn without_endpoint(&mut self, destination: &Destination) {
+        let Some(state) = &mut self.0 else { return };
+        state.counted = Counted::Under(state.recorder.to_service(Service::of(destination)));
+        state.flags = Flags::UH;
+        state.facts.details = Cow::Borrowed(details(Flags::UH));
+    }
+
+    /// The destination was called. It is handed over: to count references of what all workers share costs.
+    pub fn called(&mut self, destination: Arc<Destination>) {
+        if let Some(state) = &mut self.0 {
+            state.facts.destination = Some(destination);
+        }
+    }
+
+    /// The request is for what is no destination; the server's address, where it is sent on.
+    pub fn to_outside(&mut self, outside: Outside, upstream: Option<SocketAddr>) {
+        let Some(state) = &mut self.0 else { return };
+        let authority = state.facts.authority.as_ref();
+        let host = authority.map_or(Cow::Borrowed(""), |host| String::from_utf8_lossy(host.as_bytes()));
+        state.counted = Counted::Under(state.recorder.to_outside(outside, &host));
+        state.facts.cluster = Some(outside.as_str());
+        state.facts.upstream = upstream;
+    }
+
+    /// The request was sent on, once more.
+    pub fn attempt(&mut self) {
+        if let Some(state) = &mut self.0 {
+            state.facts.attempts += 1;
+        }
+    }
+
+    /// The request came to nothing for a reason; `detail` is what exactly, for the log.
+    pub fn failed(&mut self, reason: Reason, detail: &str) {
+        let Some(state) = &mut self.0 else { return };
+        state.flags = match reason {
+            // It was reached, and then it was not.
+            Reason::Unreachable if state.facts.attempts > 0 => Flags::UC,
+            reason => Flags::from(reason),
+        };
+        state.facts.details = Cow::Borrowed(details(state.flags));
+        if matches!(
+            reason,
+            Reason::Unreachable | Reason::ServerHandshake | Reason::NoCertificate
+        ) {
+            detail.clone_into(&mut state.facts.failure);
+        }
+    }
+
+    /// All attempts that there may be have failed.
+    pub fn gave_up(&mut self) {
+        if let Some(state) = &mut self.0 {
+            state.flags = state.flags.and(Flags::URX);
+        }
+    }
+
+    /// A policy refused the request, in Envoy's words of why.
+    pub fn denied(&mut self, details: impl Into<Cow<'static, str>>) {
+        if let Some(state) = &mut self.0 {
+            state.denied = true;
+            state.facts.details = details.into();
+        }
+    }
+
+    /// Goes with the response to its end.
+    pub fn carry<B: Body>(mut self, response: Response<B>) -> Response<Recorded<B>> {
+        if let Some(state) = &mut self.0 {
+            state.code = response.status().as_u16();
+            state.answered = true;
+            if state.call {
+                state.status = grpc::status(response.headers());
+            }
+            if state.recorder.telemetry().log().takes_all() || response.status().is_server_error() {
+                state.facts.upstream_time = Some(state.started.elapsed());
+                let layout = state.recorder.telemetry().log().layout();
+                let more = some_of(response.headers(), layout.response_headers());
+                state.facts.more_of_response.extend(more);
+            }
+        }
+        response.map(|body| Recorded::new(body, self))
+    }
+
+    /// A frame of the response passed.
+    pub(super) fn frame(&mut self, frame: &Frame<bytes::Bytes>) {
+        let Some(state) = &mut self.0 else { return };
+        if let Some(data) = frame.data_ref() {
+            state.values.sent += data.len() as u64;
+            if state.call {
+                state.response_messages.pass(data);
+            }
+        } else if state.call
+            && let Some(trailers) = frame.trailers_ref()
+        {
+            state.status = grpc::status(trailers).or(state.status);
+        }
+    }
+
+    /// The response ended in order.
+    pub(super) fn ended(&mut self) {
+        if let Some(state) = &mut self.0 {
+            state.ended = true;
+        }
+    }
+
+    /// The upstream broke off its response.
+    pub(super) fn broke_off(&mut self) {
+        if let Some(state) = &mut self.0 {
+            state.flags = state.flags.and(Flags::UC);
+            state.ended = true;
+        }
+    }
+}
+
+/// Envoy's words for what is told by a flag.
+fn details(flags: Flags) -> &'static str {
+    match flags {
+        Flags::UH => "no_healthy_upstream",
+        Flags::UF | Flags::UC => "upstream_reset_before_response_started",
+        Flags::NR => "route_not_found",
+        Flags::NC => "cluster_not_found",
+        _ => "",
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        let Some(mut state) = self.0.take() else { return };
+        if !state.ended {
+            state.flags = state.flags.and(Flags::DC);
+        }
+        let elapsed = state.started.elapsed();
+        state.values.micros = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
+        state.values.response_messages = state.response_messages.count;
+        if state.call && state.status.is_none() && state.ended {
+            state.status = StatusCode::from_u16(state.code).ok().map(grpc::by_http_status);
+        }
+        let key = Key::http(state.code, state.flags, state.call.then_some(state.status));
+        match &state.counted {
+            Counted::Nowhere => {}
+            Counted::Under(base) => state.recorder.request(base, key, &state.values),
+            Counted::From(client) => client.request(key, &state.values),
+        }
+        let log = state.recorder.telemetry().log();
+        if log.takes_all() || state.code >= 500 || !state.flags.is_empty() || state.denied {
+            if let Counted::From(client) = &state.counted {
+                state.facts.identity = client.identity().cloned();
+            }
+            let facts = &mut state.facts;
+            facts.began = SystemTime::now().checked_sub(elapsed);
+            facts.elapsed = elapsed;
+            facts.code = state.code;
+            facts.flags = state.flags;
+            facts.received = state.values.received;
+            facts.sent = state.values.sent;
+            facts.status = state.call.then_some(state.status).flatten();
+            if facts.details.is_empty() {
+                facts.details = match (state.answered, state.flags == Flags::NONE) {
+                    (true, true) => Cow::Borrowed("via_upstream"),
+                    (false, _) => Cow::Borrowed("downstream_remote_disconnect"),
+                    (true, false) => Cow::Borrowed("via_upstream"),
+                };
+            }
+            log.line(facts);
+        }
+        state.clear();
+        // A thread that ends keeps nothing.
+        let _ = KEPT.try_with(|kept| {
+            if let Ok(mut kept) = kept.try_borrow_mut()
+                && kept.len() < MOST_KEPT
+            {
+                kept.push(state);
+            }
+        });
+    }
+}
