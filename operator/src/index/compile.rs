@@ -194,10 +194,9 @@ pub fn workload(world: &World, mesh: &MeshFacts, name: &Named, pod: &PodRecord) 
     for address in &pod.addresses {
         for (number, port) in ports_at(world, *address) {
             ports.insert(number, port.declared);
-            services.insert(
-                number,
-                fqdn(&port.service.1, &port.service.0, &mesh.cluster_domain).into(),
-            );
+            // Of the pod's addresses the first one's.
+            let service = || fqdn(&port.service.1, &port.service.0, &mesh.cluster_domain).into();
+            services.entry(number).or_insert_with(service);
         }
     }
     Workload {

@@ -71,6 +71,9 @@ struct Seen {
     base: Arc<Base>,
 }
 
+/// What is called by a name that is no destination's.
+type ByHost = HashMap<Box<str>, SeenOutside>;
+
 struct SeenOutside {
     generation: u64,
     base: Arc<Base>,
@@ -82,7 +85,7 @@ thread_local! {
     static SEEN: RefCell<HashMap<[usize; 4], Seen>> = RefCell::new(HashMap::new());
 
     /// The same of what is no destination, by recorder and kind, and by what the client calls it.
-    static SEEN_OUTSIDE: RefCell<HashMap<(usize, Outside), HashMap<Box<str>, SeenOutside>>> = RefCell::new(HashMap::new());
+    static SEEN_OUTSIDE: RefCell<HashMap<(usize, Outside), ByHost>> = RefCell::new(HashMap::new());
 }
 
 /// The most entries of `SEEN`; it is cheap to fill again.

@@ -29,8 +29,12 @@ const X_ENVOY_ORIGINAL_PATH: HeaderName = HeaderName::from_static("x-envoy-origi
 /// The most records that a thread keeps for later.
 const MOST_KEPT: usize = 256;
 
+/// Boxes to use again.
+#[allow(clippy::vec_box, reason = "the box is what is kept: it goes with the record")]
+type Kept = Vec<Box<State>>;
+
 thread_local! {
-    static KEPT: RefCell<Vec<Box<State>>> = const { RefCell::new(Vec::new()) };
+    static KEPT: RefCell<Kept> = const { RefCell::new(Vec::new()) };
 }
 
 /// Under which labels a request is counted.

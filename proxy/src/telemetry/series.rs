@@ -94,6 +94,7 @@ pub struct Connections {
 
 /// One key's counters.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "each stands in a box of its own")]
 pub enum Series {
     /// Of requests.
     Requests(Requests),
