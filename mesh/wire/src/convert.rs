@@ -397,7 +397,7 @@ impl From<&Destination> for wire::Destination {
         // A destination has many endpoints and few workloads.
         let mut workloads: Vec<wire::Metadata> = Vec::new();
         let mut places: HashMap<&workload::Workload, u32> = HashMap::new();
-        for endpoint in &destination.endpoints {
+        for endpoint in destination.endpoints.iter().chain(&destination.unready) {
             if endpoint.workload != workload::Workload::default() && !places.contains_key(&endpoint.workload) {
                 workloads.push((&endpoint.workload).into());
                 places.insert(&endpoint.workload, u32::try_from(workloads.len()).unwrap_or_default());

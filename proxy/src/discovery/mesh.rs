@@ -337,16 +337,11 @@ impl Mesh {
 
     /// Makes a slot for a name that the data path asked for in an earlier life. A full table takes no more.
     pub(super) fn expect(&self, name: &str) {
-        let table = if is_host(name) {
-            &self.shared.hosts
-        } else {
-            &self.shared.addresses
-        };
         let nothing = Forget {
             known: false,
             unused: u32::MAX,
         };
-        table.insert(name, self.now(), nothing);
+        self.table_of(name).insert(name, self.now(), nothing);
     }
 
     pub(super) fn set_trust(&self, bundle: TrustBundle, version: &str) {
@@ -393,10 +388,14 @@ impl Mesh {
 
     /// The slot of a resource name, if the data path asked for it and it is not forgotten.
     pub(super) fn slot_named(&self, name: &str) -> Option<Arc<Slot>> {
+        self.table_of(name).get(name)
+    }
+
+    fn table_of(&self, name: &str) -> &Table {
         match Kind::of(name) {
-            Kind::Host => self.shared.hosts.get(name),
-            Kind::Address => self.shared.addresses.get(name),
-            Kind::Peer => self.shared.peers.get(name),
+            Kind::Host => &self.shared.hosts,
+            Kind::Address => &self.shared.addresses,
+            Kind::Peer => &self.shared.peers,
         }
     }
 

@@ -39,6 +39,7 @@ impl Mesh {
         let mut found: Vec<Found> = self
             .asked()
             .into_iter()
+            .filter(|(resource, _)| Kind::of(resource) != Kind::Peer)
             .filter_map(|(resource, slot)| match slot.known().as_deref() {
                 Some(Known::Found { destination, version }) => Some(Found {
                     resource,
@@ -61,7 +62,7 @@ impl Mesh {
                 .map_or(0, |since| since.as_secs())
         };
         let asked = self.asked();
-        let hosts = asked.iter().filter(|(name, _)| is_host(name)).count();
+        let count = |kind| asked.iter().filter(|(name, _)| Kind::of(name) == kind).count();
         let names = [type_url::TRUST_BUNDLE, type_url::WORKLOAD, type_url::INBOUND_POLICY];
         let short = |url: &str| url.rsplit('.').next().unwrap_or(url).to_owned();
         DiscoveryState {
@@ -71,8 +72,8 @@ impl Mesh {
             age_seconds: self.age().map(|age| age.as_secs()),
             ready: self.is_ready(),
             versions: names.into_iter().map(short).zip(self.own_versions()).collect(),
-            hosts,
-            addresses: asked.len() - hosts,
+            hosts: count(Kind::Host),
+            addresses: count(Kind::Address),
         }
     }
 

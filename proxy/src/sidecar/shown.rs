@@ -135,7 +135,7 @@ fn endpoints(destination: &Destination) -> Vec<Endpoint> {
         status: "HEALTHY".to_owned(),
         mutual_tls: endpoint.mutual_tls,
         identity: endpoint.identity.as_ref().map(ToString::to_string),
-        workload: endpoint.workload.to_string(),
+        workload: endpoint.workload.canonical_name.to_string(),
     };
     destination.endpoints.iter().map(shown).collect()
 }

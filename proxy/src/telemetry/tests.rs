@@ -58,6 +58,7 @@ fn destination() -> Arc<Destination> {
         protocol: Declared::Http,
         resolution: Resolution::Balanced,
         endpoints: vec![endpoint("10.0.0.1:80", "v1"), endpoint("10.0.0.2:80", "v2")],
+        unready: Vec::new(),
         identities: vec![identity.clone()],
     })
 }
