@@ -20,6 +20,8 @@ use super::error::{CaError, signing};
 use super::files::{Checked, Files, ISTIO};
 use super::subject::Subject;
 use super::{pem, verdict};
+use crate::certificates::Pair;
+use crate::certificates::held::seconds;
 
 /// How long a self-signed root is valid: ten years, as Istio's.
 pub const ROOT_LIFETIME: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
@@ -41,6 +43,18 @@ pub struct Leaf {
     pub serial: String,
     /// The end of validity.
     pub not_after: SystemTime,
+}
+
+impl Leaf {
+    /// What is known of a certificate that was issued at `now`, as it would be read back from its Secret.
+    #[must_use]
+    pub fn pair(&self, now: SystemTime) -> Pair {
+        Pair {
+            not_before: seconds(now - BACK_DATING),
+            not_after: seconds(self.not_after),
+            serial: self.serial.clone(),
+        }
+    }
 }
 
 impl fmt::Debug for Leaf {

@@ -1,9 +1,9 @@
 //! The reconciler of service accounts' certificates. A round is: read the Secret, judge it, plan (pure), apply, report.
 
+mod memory;
 mod report;
 mod triggers;
 
-use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -21,14 +21,15 @@ use rustls::crypto::CryptoProvider;
 use tokio::sync::{Notify, mpsc, watch};
 use tracing::{debug, info, warn};
 
+use memory::{Belief, Judged, Memory};
 use report::{measure, report};
 use triggers::{follow_secrets, requests};
 
 use super::nudge::{self, News};
-use crate::ca::{Authority, Subject};
+use crate::ca::{Authority, Leaf, Subject};
 use crate::certificates::held::seconds;
 use crate::certificates::plan::LONGEST_ACCOUNT_NAME;
-use crate::certificates::{Defect, Expected, Facts, Held, Plan, Reason, Refusal, Use, plan, secret};
+use crate::certificates::{Defect, Expected, Facts, Held, Pair, Plan, Reason, Refusal, Use, plan, secret};
 use crate::index::Index;
 use crate::index::changes::Named;
 use crate::kubernetes::leader::Leadership;
@@ -71,6 +72,12 @@ pub enum Failure {
     /// No identity can be formed of these names.
     #[error(transparent)]
     Identity(#[from] mesh_core::identity::IdentityError),
+    /// A Secret was there already that the watch has not told of.
+    #[error("a Secret of this name has just been made")]
+    Conflict,
+    /// Issuing ended with the process.
+    #[error("the operator is ending")]
+    Ending,
     /// There is no authority to issue from.
     #[error("the certificate authority is not loaded")]
     NoAuthority,
@@ -103,25 +110,6 @@ pub struct Context {
     pub news: mpsc::Sender<News>,
     /// What rounds remember.
     pub memory: Mutex<Memory>,
-}
-
-/// What rounds remember of service accounts.
-#[derive(Debug, Default)]
-pub struct Memory {
-    /// The Secrets of ours that the watch has told of.
-    secrets: HashSet<Named>,
-    /// Since when nothing uses a Secret.
-    unused: HashMap<Named, Instant>,
-    /// When certificates end, seconds since the epoch.
-    ends: HashMap<Named, i64>,
-    /// Service accounts whose Secrets changed, on their way to a round.
-    touched: HashSet<Named>,
-    /// Service accounts that a trigger named and no round has begun for.
-    waiting: HashSet<Named>,
-    /// Failures in a row.
-    failures: HashMap<Named, u32>,
-    /// Refusals that were reported.
-    refused: HashMap<Named, Refusal>,
 }
 
 impl Context {
@@ -173,7 +161,10 @@ async fn reconcile(account: Arc<Account>, context: Arc<Context>) -> Result<Actio
         .reconcile_seconds
         .with_label_values(&[CONTROLLER])
         .start_timer();
-    let result = round(&account, &context).await;
+    let result = match round(&account, &context, true).await {
+        Err(Failure::Conflict) => round(&account, &context, false).await,
+        other => other,
+    };
     timer.observe_duration();
     context.metrics.reconciles.with_label_values(&[CONTROLLER]).inc();
     if result.is_ok() {
@@ -211,10 +202,12 @@ fn retry(account: Arc<Account>, error: &Failure, context: Arc<Context>) -> Actio
     Action::requeue(wait.mul_f64(0.75 + 0.5 * rand::random::<f64>()))
 }
 
-async fn round(account: &Account, context: &Context) -> Result<Action, Failure> {
+/// One round. `believing` says that what the watch told and what was found or written before may stand for reading the
+/// Secret: with thousands of service accounts every read would cost as much as a write.
+async fn round(account: &Account, context: &Context, believing: bool) -> Result<Action, Failure> {
     let name = named(account);
     let usage = usage(context, &name);
-    let known = context.remember(|memory| memory.secrets.contains(&name));
+    let known = context.remember(|memory| memory.secrets.contains_key(&name));
     let owner = account.uid().unwrap_or_default();
     if account.metadata.deletion_timestamp.is_some() || (usage != Use::Now && !known) {
         context.remember(|memory| memory.ends.remove(&name));
@@ -223,19 +216,24 @@ async fn round(account: &Account, context: &Context) -> Result<Action, Failure> 
     if !context.namespaces.is_empty() && !context.namespaces.iter().any(|namespace| **namespace == *name.0) {
         return refuse(context, account, name, Refusal::OutsideNamespaces).await;
     }
-    // Read.
+    // Read, or know.
     let authority = context.authority.borrow().clone().ok_or(Failure::NoAuthority)?;
     let secret_name = secret::name(&name.1);
     let secrets: Api<Secret> = Api::namespaced(context.client.clone(), &name.0);
-    let too_long = name.1.len() > LONGEST_ACCOUNT_NAME;
-    let found = if too_long {
-        None
-    } else {
-        secrets.get_opt(&secret_name).await.map_err(api("reading the Secret"))?
-    };
-    // Judge.
     let trust_domain = context.index.read(|_, mesh| mesh.trust_domain.clone());
     let id = SpiffeId::new(trust_domain, &name.0, &name.1)?;
+    let belief = context.remember(|memory| memory.belief(&name, &authority, &id, &owner));
+    let too_long = name.1.len() > LONGEST_ACCOUNT_NAME;
+    let (found, believed) = match belief {
+        _ if too_long => (None, None),
+        Belief::Nothing if believing && usage == Use::Now => (None, None),
+        Belief::Good(pair) if believing && usage == Use::Now => (None, Some(Held::Good(pair))),
+        _ => (
+            secrets.get_opt(&secret_name).await.map_err(api("reading the Secret"))?,
+            None,
+        ),
+    };
+    // Judge.
     let subject = Subject::Workload(id.clone());
     let expected = Expected {
         subject: &subject,
@@ -244,7 +242,14 @@ async fn round(account: &Account, context: &Context) -> Result<Action, Failure> 
         ttl: context.ttl,
     };
     let now = SystemTime::now();
-    let held = Held::new(found.as_ref(), &expected, &context.provider, now);
+    let held = believed.unwrap_or_else(|| {
+        let held = Held::new(found.as_ref(), &expected, &context.provider, now);
+        if let (Held::Good(pair), Some(version)) = (&held, found.as_ref().and_then(ResourceExt::resource_version)) {
+            let judged = Judged::new(version, pair.clone(), &authority, &id, &owner);
+            context.remember(|memory| memory.judge(&name, judged));
+        }
+        held
+    });
     // Plan.
     let plan = plan(&Facts {
         name: &name.1,
@@ -254,6 +259,10 @@ async fn round(account: &Account, context: &Context) -> Result<Action, Failure> 
     });
     if !matches!(plan, Plan::Refuse(_)) {
         context.remember(|memory| memory.refused.remove(&name));
+    }
+    if matches!(plan, Plan::Issue(Reason::Due)) && found.is_none() {
+        // What is replaced has to be read first.
+        return Err(Failure::Conflict);
     }
     // Apply and report.
     match plan {
@@ -272,27 +281,44 @@ async fn round(account: &Account, context: &Context) -> Result<Action, Failure> 
             Ok(Action::requeue(renew_in.min(RESYNC)))
         }
         Plan::Issue(reason) => {
-            let leaf = authority.issue(&subject, context.ttl, now)?;
+            let leaf = issue(&authority, &subject, context.ttl, now).await?;
             let text = id.to_string();
-            let owner = secret::Owner {
+            let belongs = secret::Owner {
                 name: &name.1,
                 uid: &owner,
                 spiffe_id: &text,
             };
             let fixed = reason == Reason::Defect(Defect::Fixed);
             let before = found.as_ref().filter(|_| !fixed);
-            let new = secret::make(&name.0, &secret_name, &leaf, authority.roots_pem(), Some(owner), before);
+            let new = secret::make(
+                &name.0,
+                &secret_name,
+                &leaf,
+                authority.roots_pem(),
+                Some(belongs),
+                before,
+            );
             if !context.leadership.held() {
                 return Err(Failure::NotLeader);
             }
             if fixed {
                 remove(&secrets, &secret_name, found.as_ref()).await?;
             }
-            match before {
+            let written = match before {
                 Some(_) => secrets.replace(&secret_name, &PostParams::default(), &new).await,
                 None => secrets.create(&PostParams::default(), &new).await,
+            };
+            let written = match written {
+                Err(kube::Error::Api(status)) if believing && found.is_none() && status.code == 409 => {
+                    return Err(Failure::Conflict);
+                }
+                other => other.map_err(api("writing the Secret"))?,
+            };
+            let pair = leaf.pair(now);
+            if let Some(version) = written.resource_version() {
+                let judged = Judged::new(version, pair.clone(), &authority, &id, &owner);
+                context.remember(|memory| memory.judge(&name, judged));
             }
-            .map_err(api("writing the Secret"))?;
             let counter = match reason {
                 Reason::Missing => &context.metrics.certificates_issued,
                 Reason::Due | Reason::Defect(_) => &context.metrics.certificates_rotated,
@@ -305,8 +331,8 @@ async fn round(account: &Account, context: &Context) -> Result<Action, Failure> 
                 ?reason,
                 "wrote a certificate"
             );
-            let end = seconds(leaf.not_after);
-            context.remember(|memory| memory.ends.insert(name.clone(), end));
+            context.remember(|memory| memory.ends.insert(name.clone(), pair.not_after));
+            let renew_in = renewal(&name, &pair, seconds(now));
             announce(
                 context,
                 News {
@@ -316,8 +342,7 @@ async fn round(account: &Account, context: &Context) -> Result<Action, Failure> 
                 },
             )
             .await;
-            // The write comes back through the watch, and the round after it says when to renew.
-            Ok(Action::requeue(Duration::from_secs(5)))
+            Ok(Action::requeue(renew_in.min(RESYNC)))
         }
         Plan::Remove => {
             if !context.leadership.held() {
@@ -336,6 +361,29 @@ async fn round(account: &Account, context: &Context) -> Result<Action, Failure> 
             Ok(Action::await_change())
         }
         Plan::Refuse(refusal) => refuse(context, account, name, refusal).await,
+    }
+}
+
+/// Makes the key and signs, beside the rounds: these share one task.
+async fn issue(authority: &Arc<Authority>, subject: &Subject, ttl: Duration, now: SystemTime) -> Result<Leaf, Failure> {
+    let (authority, subject) = (authority.clone(), subject.clone());
+    let issued = tokio::task::spawn_blocking(move || authority.issue(&subject, ttl, now)).await;
+    Ok(issued.map_err(|_| Failure::Ending)??)
+}
+
+/// When a certificate that was just written is to be looked at again.
+fn renewal(name: &Named, pair: &Pair, now: i64) -> Duration {
+    let held = Held::Good(pair.clone());
+    let facts = Facts {
+        name: &name.1,
+        usage: Use::Now,
+        held: &held,
+        now,
+    };
+    match plan(&facts) {
+        Plan::Keep { renew_in, .. } => renew_in,
+        // One that is due as soon as it is made: not before the next second, so that nothing spins.
+        _ => Duration::from_secs(1),
     }
 }
 
@@ -360,7 +408,7 @@ fn usage(context: &Context, name: &Named) -> Use {
             return Use::Now;
         }
         // Service accounts that never had a Secret need no clock.
-        if !memory.secrets.contains(name) {
+        if !memory.secrets.contains_key(name) {
             return Use::NotSince(Duration::ZERO);
         }
         Use::NotSince(memory.unused.entry(name.clone()).or_insert_with(Instant::now).elapsed())

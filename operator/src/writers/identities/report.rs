@@ -28,7 +28,7 @@ pub(super) async fn measure(context: &Context) {
             let secrets = &memory.secrets;
             memory
                 .failures
-                .retain(|account, _| used.contains(account) || secrets.contains(account));
+                .retain(|account, _| used.contains(account) || secrets.contains_key(account));
             let foreign = memory
                 .refused
                 .values()

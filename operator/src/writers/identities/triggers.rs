@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures::{Stream, StreamExt};
 use k8s_openapi::api::core::v1::Secret;
@@ -30,7 +31,7 @@ pub(super) fn requests(
         move |(context, touched, mut pods, mut authority, mut batches)| async move {
             let everything = |context: &Context| {
                 let mut all: HashSet<Named> = context.index.read(|world, _| world.accounts().cloned().collect());
-                context.remember(|memory| all.extend(memory.secrets.iter().cloned()));
+                context.remember(|memory| all.extend(memory.secrets.keys().cloned()));
                 all.into_iter().collect::<Vec<_>>()
             };
             let accounts = loop {
@@ -73,36 +74,95 @@ pub(super) async fn follow_secrets(context: &Context, touched: &Notify) {
         mesh_api::labels::MANAGED_BY,
         mesh_api::labels::MANAGED_BY_PINNACE
     );
-    let watch = |secrets: Api<DeserializeGuard<PartialObjectMeta<Secret>>>| {
+    let lists = AtomicUsize::new(context.namespaces.len().max(1));
+    let watch = |namespace: Option<&str>| {
+        let secrets: Api<DeserializeGuard<PartialObjectMeta<Secret>>> = match namespace {
+            None => Api::all(context.client.clone()),
+            Some(namespace) => Api::namespaced(context.client.clone(), namespace),
+        };
+        let here = namespace.map(ToOwned::to_owned);
         let config = watcher::Config::default().labels(&ours);
-        follow(secrets, config, context.metrics.clone(), |change| {
-            let (namespace, name, there) = match change {
-                Change::Applied(secret) => (secret.namespace().unwrap_or_default(), secret.name_any(), true),
-                Change::Deleted { namespace, name } => (namespace, name, false),
-                Change::Listing | Change::Listed | Change::Undecodable(_) => return,
-            };
-            let Some(account) = secret::account(&name) else { return };
-            let account: Named = (namespace.into(), account.into());
-            context.remember(|memory| {
-                if there {
-                    memory.secrets.insert(account.clone());
-                } else {
-                    memory.secrets.remove(&account);
-                    memory.ends.remove(&account);
-                    memory.unused.remove(&account);
-                }
-                memory.touched.insert(account);
-            });
-            touched.notify_one();
+        let mut follower = Follower {
+            context,
+            unseen: None,
+            first: true,
+            lists: &lists,
+        };
+        follow(secrets, config, context.metrics.clone(), move |change| {
+            if follower.take(change, here.as_deref()) {
+                touched.notify_one();
+            }
         })
     };
     if context.namespaces.is_empty() {
-        watch(Api::all(context.client.clone())).await;
+        watch(None).await;
     } else {
-        let each = context
-            .namespaces
-            .iter()
-            .map(|name| watch(Api::namespaced(context.client.clone(), name)));
+        let each = context.namespaces.iter().map(|name| watch(Some(name)));
         futures::future::join_all(each).await;
+    }
+}
+
+/// Takes what one watch of our Secrets says.
+struct Follower<'a> {
+    context: &'a Context,
+    /// What was known before a list and is not in it so far.
+    unseen: Option<HashSet<Named>>,
+    first: bool,
+    /// Watches whose first list is not complete.
+    lists: &'a AtomicUsize,
+}
+
+impl Follower<'_> {
+    /// Remembers it; whether a round is needed. `here` is the namespace that is watched, where not all are.
+    fn take(&mut self, change: Change<PartialObjectMeta<Secret>>, here: Option<&str>) -> bool {
+        let named = |namespace: String, name: &str| -> Option<Named> {
+            Some((namespace.into(), secret::account(name)?.into()))
+        };
+        self.context.remember(|memory| match change {
+            Change::Listing => {
+                let known = memory.secrets.keys();
+                self.unseen = Some(
+                    known
+                        .filter(|(namespace, _)| here.is_none_or(|here| **namespace == *here))
+                        .cloned()
+                        .collect(),
+                );
+                false
+            }
+            Change::Listed => {
+                let gone = self.unseen.take().unwrap_or_default();
+                for account in &gone {
+                    memory.gone(account);
+                }
+                let news = !gone.is_empty();
+                memory.touched.extend(gone);
+                if std::mem::take(&mut self.first) {
+                    memory.listed = self.lists.fetch_sub(1, Ordering::Relaxed) == 1;
+                }
+                news
+            }
+            Change::Applied(secret) => {
+                let Some(account) = named(secret.namespace().unwrap_or_default(), &secret.name_any()) else {
+                    return false;
+                };
+                if let Some(unseen) = &mut self.unseen {
+                    unseen.remove(&account);
+                }
+                let news = memory.told(&account, secret.resource_version().unwrap_or_default());
+                if news {
+                    memory.touched.insert(account);
+                }
+                news
+            }
+            Change::Deleted { namespace, name } => {
+                let Some(account) = named(namespace, &name) else {
+                    return false;
+                };
+                memory.gone(&account);
+                memory.touched.insert(account);
+                true
+            }
+            Change::Undecodable(_) => false,
+        })
     }
 }
