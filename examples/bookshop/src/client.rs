@@ -1,4 +1,4 @@
-//! HTTP/1.1 calls to other services: a name becomes addresses, an address a connection, a request an answer, each
+//! HTTP/1.1 and HTTP/2 calls to other services: a name becomes addresses, an address a connection, a request an answer, each
 //! with a limit on time and size. Names are resolved in process, since a static binary has no working getaddrinfo.
 
 use std::net::SocketAddr;
@@ -7,10 +7,10 @@ use std::time::Duration;
 use hickory_resolver::TokioResolver;
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::Bytes;
-use hyper::client::conn::http1::{self, SendRequest};
+use hyper::client::conn::{http1, http2};
 use hyper::header::{HOST, HeaderValue};
 use hyper::{HeaderMap, Request, StatusCode, Uri};
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpStream;
 
 /// An answer's body may be this long, in bytes.
@@ -136,7 +136,25 @@ impl Dialer {
             .await?;
         // The driver ends with the connection; what went wrong with it reaches the caller through the sender.
         tokio::spawn(driver);
-        Ok(Connection { sender })
+        Ok(Connection {
+            sender: Sender::One(sender),
+        })
+    }
+
+    /// Opens an HTTP/2 connection in the clear, as both sides know beforehand (RFC 9113, 3.3).
+    ///
+    /// # Errors
+    /// As [`Dialer::http`].
+    pub(crate) async fn http2(&self, uri: &Uri) -> Result<Connection, CallError> {
+        let (host, port) = endpoint(uri)?;
+        let stream = self.tcp(host, port).await?;
+        let (sender, driver) = http2::Builder::new(TokioExecutor::new())
+            .handshake(TokioIo::new(stream))
+            .await?;
+        tokio::spawn(driver);
+        Ok(Connection {
+            sender: Sender::Two(sender),
+        })
     }
 
     /// One GET on a connection of its own, within `limit` as a whole.
@@ -164,9 +182,14 @@ impl Dialer {
     }
 }
 
-/// An HTTP/1.1 connection that serves one request after the other.
+/// A connection that serves one request after the other.
 pub(crate) struct Connection {
-    sender: SendRequest<Empty<Bytes>>,
+    sender: Sender,
+}
+
+enum Sender {
+    One(http1::SendRequest<Empty<Bytes>>),
+    Two(http2::SendRequest<Empty<Bytes>>),
 }
 
 impl Connection {
@@ -178,14 +201,27 @@ impl Connection {
         let authority = uri.authority().ok_or_else(|| CallError::Url(uri.clone()))?;
         let target = uri.path_and_query().map_or("/", |target| target.as_str());
         let mut request = Request::new(Empty::new());
-        *request.uri_mut() = target.parse().map_err(|_| CallError::Url(uri.clone()))?;
         *request.headers_mut() = headers;
-        if !request.headers().contains_key(HOST) {
-            let host = HeaderValue::from_str(authority.as_str()).map_err(|_| CallError::Url(uri.clone()))?;
-            request.headers_mut().insert(HOST, host);
-        }
-        self.sender.ready().await?;
-        let response = self.sender.send_request(request).await?;
+        let response = match &mut self.sender {
+            Sender::One(sender) => {
+                *request.uri_mut() = target.parse().map_err(|_| CallError::Url(uri.clone()))?;
+                if !request.headers().contains_key(HOST) {
+                    let host = HeaderValue::from_str(authority.as_str()).map_err(|_| CallError::Url(uri.clone()))?;
+                    request.headers_mut().insert(HOST, host);
+                }
+                sender.ready().await?;
+                sender.send_request(request).await?
+            }
+            Sender::Two(sender) => {
+                // The authority is a part of the target there.
+                let host = request.headers_mut().remove(HOST);
+                let host = host.as_ref().and_then(|host| host.to_str().ok());
+                let whole = format!("http://{}{target}", host.unwrap_or(authority.as_str()));
+                *request.uri_mut() = whole.parse().map_err(|_| CallError::Url(uri.clone()))?;
+                sender.ready().await?;
+                sender.send_request(request).await?
+            }
+        };
         let status = response.status();
         let body = Limited::new(response.into_body(), BODY_LIMIT).collect().await;
         let body = body.map_err(|error| CallError::Body(error.to_string()))?.to_bytes();
@@ -194,7 +230,10 @@ impl Connection {
 
     /// Whether the other side has closed the connection.
     pub(crate) fn is_closed(&self) -> bool {
-        self.sender.is_closed()
+        match &self.sender {
+            Sender::One(sender) => sender.is_closed(),
+            Sender::Two(sender) => sender.is_closed(),
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! The accept loops that all services share: HTTP/1.1 and raw TCP, bounded in connections, headers and idle time, and
+//! The accept loops that all services share: HTTP (1.1, and 2 in the clear) and raw TCP, bounded in connections, headers and idle time, and
 //! ended by the phases of [`crate::lifecycle`].
 
 use std::convert::Infallible;
@@ -6,15 +6,16 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue};
-use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper::{Method, Request, Response, StatusCode, Version};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
 use serde::Serialize;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
@@ -135,14 +136,18 @@ async fn http_connection<S: Service>(stream: TcpStream, service: Arc<S>, mut pha
         peer: plain(peer),
     };
     let watched = phases.clone();
+    let is_http2 = Arc::new(AtomicBool::new(false));
+    let seen = is_http2.clone();
     let handler = service_fn(move |request: Request<Incoming>| {
         let (service, phase) = (service.clone(), watched.clone());
+        let http2 = request.version() == Version::HTTP_2;
+        seen.store(http2, Ordering::Relaxed);
         async move {
             let mut answer = match request.uri().path() {
                 "/health" => text(StatusCode::OK, "ok\n"),
                 _ => service.answer(request, ends).await,
             };
-            if *phase.borrow() != Phase::Serving {
+            if !http2 && *phase.borrow() != Phase::Serving {
                 // The client learns with an answer in hand that it should connect elsewhere, so no request is lost
                 // to a connection that closes just when it is written to.
                 answer
@@ -152,18 +157,26 @@ async fn http_connection<S: Service>(stream: TcpStream, service: Arc<S>, mut pha
             Ok::<_, Infallible>(answer)
         }
     });
-    let mut connection = pin!(
-        http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(IDLE)
-            .max_buf_size(HEADER_BYTES)
-            .half_close(true)
-            .serve_connection(TokioIo::new(stream), handler)
-    );
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(IDLE)
+        .max_buf_size(HEADER_BYTES)
+        .half_close(true);
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), handler));
+    // HTTP/2 has a word for "no more of them here" that loses none (GOAWAY), so it is said at once.
+    let leave = async {
+        let draining = phases.wait_for(|phase| *phase != Phase::Serving).await.is_ok();
+        if draining && !is_http2.load(Ordering::Relaxed) {
+            // A sender that is gone means that the process ends.
+            let _ = phases.wait_for(|phase| *phase == Phase::Closing).await;
+        }
+    };
     // A connection's error is its client's business: it went away, or it did not speak HTTP.
     tokio::select! {
         _ = connection.as_mut() => return,
-        _ = phases.wait_for(|phase| *phase == Phase::Closing) => connection.as_mut().graceful_shutdown(),
+        () = leave => connection.as_mut().graceful_shutdown(),
     }
     let _ = connection.await;
 }

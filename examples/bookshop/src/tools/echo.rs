@@ -43,6 +43,9 @@ pub(crate) struct Arguments {
     /// Over TCP, speak first: send this line as soon as a connection is there
     #[arg(long)]
     greeting: Option<String>,
+    /// Exit as soon as it is asked to terminate, with whatever is in flight, instead of draining
+    #[arg(long)]
+    exit: bool,
 }
 
 /// Serves until asked to terminate.
@@ -51,7 +54,11 @@ pub(crate) async fn run(arguments: Arguments) -> io::Result<()> {
         server::listen(arguments.http).await?,
         server::listen(arguments.tcp).await?,
     );
-    let phases = phases(OnTerminate::Drain)?;
+    let phases = phases(if arguments.exit {
+        OnTerminate::Exit
+    } else {
+        OnTerminate::Drain
+    })?;
     let lines = Lines {
         greeting: arguments.greeting.map(|line| format!("{line}\n")),
     };

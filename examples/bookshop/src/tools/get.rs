@@ -2,10 +2,14 @@
 //! is zero only if every answer had an expected status.
 
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use hyper::header::{HeaderName, HeaderValue};
 use hyper::{HeaderMap, StatusCode, Uri};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 use crate::client::{Answer, CallError, Connection, Dialer};
 use crate::lifecycle::termination;
@@ -23,6 +27,12 @@ pub(crate) struct Arguments {
     /// One connection for all requests, opened again only when it was closed
     #[arg(long)]
     keepalive: bool,
+    /// HTTP/2 in the clear, without asking first
+    #[arg(long)]
+    http2: bool,
+    /// So many at the same time, each with its own connection, count and interval
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    parallel: u64,
     /// Milliseconds that one request may take as a whole
     #[arg(long, default_value_t = 10_000)]
     timeout: u64,
@@ -53,6 +63,14 @@ fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
     Ok((name, value))
 }
 
+/// What all of them counted.
+#[derive(Default)]
+struct Tally {
+    sent: AtomicU64,
+    failed: AtomicU64,
+    opened: AtomicU64,
+}
+
 /// Runs the tool.
 pub(crate) async fn run(arguments: Arguments) -> ExitCode {
     let (dialer, mut stop) = match (Dialer::new(), termination()) {
@@ -62,20 +80,48 @@ pub(crate) async fn run(arguments: Arguments) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    let (arguments, tally) = (Arc::new(arguments), Arc::new(Tally::default()));
+    let (ending, ended) = watch::channel(false);
+    let mut callers = JoinSet::new();
+    for _ in 0..arguments.parallel {
+        let session = Session {
+            dialer: dialer.clone(),
+            connection: None,
+            tally: tally.clone(),
+        };
+        callers.spawn(call(session, arguments.clone(), ended.clone()));
+    }
+    tokio::select! {
+        _ = stop.recv() => {}
+        () = async { while callers.join_next().await.is_some() {} } => {}
+    }
+    // What is under way is still waited for, so that it counts as what it becomes.
+    ending.send_replace(true);
+    while callers.join_next().await.is_some() {}
+    let number = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    let (sent, failed) = (number(&tally.sent), number(&tally.failed));
+    if arguments.count != 1 || arguments.parallel != 1 {
+        println!("requests {sent} failed {failed} connections {}", number(&tally.opened));
+    }
+    if failed == 0 && sent > 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+/// One caller.
+async fn call(mut session: Session, arguments: Arc<Arguments>, mut ended: watch::Receiver<bool>) {
     let mut ticks = tokio::time::interval(Duration::from_millis(arguments.interval.max(1)));
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut session = Session {
-        dialer,
-        connection: None,
-        opened: 0,
-    };
-    let (mut sent, mut failed) = (0_u64, 0_u64);
-    while arguments.count == 0 || sent < arguments.count {
+    let mut done = 0_u64;
+    while arguments.count == 0 || done < arguments.count {
         tokio::select! {
-            _ = stop.recv() => break,
+            _ = ended.wait_for(|ended| *ended) => break,
             _ = ticks.tick() => {}
         }
-        sent += 1;
+        done += 1;
+        let number = session.tally.sent.fetch_add(1, Ordering::Relaxed) + 1;
         let started = Instant::now();
         let limit = Duration::from_millis(arguments.timeout);
         let outcome = tokio::time::timeout(limit, session.get(&arguments)).await;
@@ -87,24 +133,16 @@ pub(crate) async fn run(arguments: Arguments) -> ExitCode {
         let good = outcome
             .as_ref()
             .is_ok_and(|answer| expected(answer.status, arguments.expect));
-        failed += u64::from(!good);
+        session.tally.failed.fetch_add(u64::from(!good), Ordering::Relaxed);
         if !good || !arguments.quiet {
             match &outcome {
-                Ok(answer) => println!("{sent} {} {took:.1}ms", answer.status.as_u16()),
-                Err(error) => println!("{sent} error {took:.1}ms {error}"),
+                Ok(answer) => println!("{number} {} {took:.1}ms", answer.status.as_u16()),
+                Err(error) => println!("{number} error {took:.1}ms {error}"),
             }
         }
         if let (true, Ok(answer)) = (arguments.body, &outcome) {
             println!("{}", String::from_utf8_lossy(&answer.body));
         }
-    }
-    if arguments.count != 1 {
-        println!("requests {sent} failed {failed} connections {}", session.opened);
-    }
-    if failed == 0 && sent > 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
     }
 }
 
@@ -118,7 +156,7 @@ fn expected(status: StatusCode, only: Option<u16>) -> bool {
 struct Session {
     dialer: Dialer,
     connection: Option<Connection>,
-    opened: u64,
+    tally: Arc<Tally>,
 }
 
 impl Session {
@@ -130,8 +168,12 @@ impl Session {
         let mut connection = match usable {
             Some(connection) => connection,
             None => {
-                self.opened += 1;
-                self.dialer.http(&arguments.url).await?
+                self.tally.opened.fetch_add(1, Ordering::Relaxed);
+                if arguments.http2 {
+                    self.dialer.http2(&arguments.url).await?
+                } else {
+                    self.dialer.http(&arguments.url).await?
+                }
             }
         };
         let headers: HeaderMap = arguments.headers.iter().cloned().collect();
