@@ -47,7 +47,7 @@ struct Arguments {
 async fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let client = operator::kubernetes::client::connect().await?;
+    let client = mesh_client::connect().await?;
     let deployments: Api<Deployment> = Api::namespaced(client.clone(), SYSTEM);
     let replicas = deployments.get(OPERATOR).await?.spec.replicas;
     let result = measure(&client, arguments.accounts, replicas.unwrap_or(1)).await;
