@@ -3,51 +3,80 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt::Debug;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::core::DeserializeGuard;
 use kube::runtime::watcher;
 use kube::{Api, Client, Resource, ResourceExt};
-use mesh_api::PeerAuthentication;
-use mesh_api::peer_authentication::parse;
+use mesh_api::{DestinationRule, PeerAuthentication, destination_rule, peer_authentication};
 use serde::de::DeserializeOwned;
 use tokio::sync::{Notify, watch};
 use tracing::warn;
 
+use crate::index::Index;
 use crate::index::changes::Named;
 use crate::index::records::{PodRecord, ServiceRecord, SliceRecord};
-use crate::index::{Changed, Index};
 use crate::kubernetes::watch::{Change, follow};
 use crate::metrics::Metrics;
 
-/// The first lists that must be complete before anything is decided or served: pods, Services, EndpointSlices and
-/// PeerAuthentications.
-pub const FEEDS: usize = 4;
+/// The first lists that must be complete before anything is decided or served: pods, Services, EndpointSlices,
+/// PeerAuthentications and DestinationRules.
+pub const FEEDS: usize = 5;
 
 /// How many feeds have completed their first list.
 pub type Progress = watch::Sender<usize>;
 
-/// The PeerAuthentications as they are, for their status.
+/// The mesh's own resources as they are, for their status.
 #[derive(Debug, Default)]
 pub struct Policies {
+    /// The PeerAuthentications.
+    pub peer_authentications: Held<PeerAuthentication>,
+    /// The DestinationRules.
+    pub destination_rules: Held<DestinationRule>,
+}
+
+/// The resources of a kind.
+#[derive(Debug)]
+pub struct Held<K> {
     /// Every decodable resource.
-    pub held: Mutex<BTreeMap<Named, PeerAuthentication>>,
+    resources: Mutex<BTreeMap<Named, K>>,
     /// Told when any of them changed.
     pub changed: Notify,
 }
 
-impl Policies {
+impl<K> Default for Held<K> {
+    fn default() -> Self {
+        Self {
+            resources: Mutex::default(),
+            changed: Notify::new(),
+        }
+    }
+}
+
+impl<K: Clone> Held<K> {
     /// All of them as they are now.
     #[must_use]
-    pub fn all(&self) -> Vec<PeerAuthentication> {
-        self.held
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .values()
-            .cloned()
-            .collect()
+    pub fn all(&self) -> Vec<K> {
+        self.lock().values().cloned().collect()
+    }
+
+    fn names(&self) -> Vec<Named> {
+        self.lock().keys().cloned().collect()
+    }
+
+    /// Takes one, new or changed (`Some`), or its end.
+    fn take(&self, name: &Named, resource: Option<&K>) {
+        match resource {
+            Some(resource) => self.lock().insert(name.clone(), resource.clone()),
+            None => self.lock().remove(name),
+        };
+        self.changed.notify_one();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Named, K>> {
+        self.resources.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -94,42 +123,59 @@ pub async fn run(
         |name, slice| index.apply(|world, _| world.slice(name, slice.and_then(SliceRecord::new))),
     );
     let authentications = feed::<PeerAuthentication>(
+        Api::all(client.clone()),
+        &progress,
+        metrics.clone(),
+        || {
+            let held = policies.peer_authentications.names();
+            index.read(|world, _| world.policy_names().chain(held).collect())
+        },
+        |name, resource| {
+            take_policy(&index, name, resource);
+            policies.peer_authentications.take(name, resource);
+        },
+    );
+    let destination_rules = feed::<DestinationRule>(
         Api::all(client),
         &progress,
         metrics.clone(),
         || {
-            let held = policies.held.lock().unwrap_or_else(PoisonError::into_inner);
-            index.read(|world, _| world.policy_names().chain(held.keys().cloned()).collect())
+            let held = policies.destination_rules.names();
+            index.read(|world, _| world.destination_rule_names().chain(held).collect())
         },
         |name, resource| {
-            take_policy(&index, name, resource);
-            let mut held = policies.held.lock().unwrap_or_else(PoisonError::into_inner);
-            match resource {
-                Some(resource) => held.insert(name.clone(), resource.clone()),
-                None => held.remove(name),
-            };
-            policies.changed.notify_one();
+            take_destination_rule(&index, name, resource);
+            policies.destination_rules.take(name, resource);
         },
     );
-    tokio::join!(pods, services, slices, authentications);
+    tokio::join!(pods, services, slices, authentications, destination_rules);
 }
 
 /// Puts a PeerAuthentication into the index. One that does not parse leaves the last good one in force.
 pub fn take_policy(index: &Index, name: &Named, resource: Option<&PeerAuthentication>) {
-    let parsed = resource.map(parse).transpose();
-    match parsed {
+    match resource.map(peer_authentication::parse).transpose() {
         Ok(policy) => index.apply(|world, mesh| world.policy(name, policy, &mesh.root_namespace)),
-        Err(errors) => {
-            let errors = errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
-            warn!(
-                namespace = &*name.0,
-                name = &*name.1,
-                errors,
-                "a PeerAuthentication is not in force"
-            );
-            index.apply(|_, _| Changed::default());
-        }
+        Err(errors) => not_in_force("PeerAuthentication", name, &errors),
     }
+}
+
+/// Puts a DestinationRule into the index. One that does not parse leaves the last good one in force.
+pub fn take_destination_rule(index: &Index, name: &Named, resource: Option<&DestinationRule>) {
+    match resource.map(destination_rule::parse).transpose() {
+        Ok(rule) => index.apply(|world, mesh| world.destination_rule(name, rule, &mesh.cluster_domain)),
+        Err(errors) => not_in_force("DestinationRule", name, &errors),
+    }
+}
+
+fn not_in_force(kind: &str, name: &Named, errors: &[mesh_api::Invalid]) {
+    let errors = mesh_api::join(errors);
+    warn!(
+        kind,
+        namespace = &*name.0,
+        name = &*name.1,
+        errors,
+        "a resource does not parse; the last good one stays in force"
+    );
 }
 
 /// Feeds one kind: what is listed or changed goes to `take` with its object, what is gone without.

@@ -9,6 +9,7 @@ pub mod identity;
 pub mod inbound;
 pub mod metrics;
 pub mod net;
+pub mod origination;
 pub mod outbound;
 pub mod refusals;
 pub mod sidecar;

@@ -15,7 +15,7 @@ type Requests = [[IntCounter; CLASSES.len()]; 2];
 /// Handles to every metric; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Metrics {
-    /// Connections carried, by `direction` (inbound, outbound) and `security` (mutual_tls, none).
+    /// Connections carried, by `direction` (inbound, outbound) and `security` (mutual_tls, tls, none).
     pub connections: IntCounterVec,
     /// Connections refused, by `reason`.
     pub refused: IntCounterVec,
@@ -30,6 +30,10 @@ pub struct Metrics {
     pub certificates_refused: IntCounter,
     /// When the certificate in use ends, in seconds since the epoch.
     pub certificate_expiry: Gauge,
+    /// TLS of DestinationRules put in force.
+    pub rules_loaded: IntCounter,
+    /// Files of DestinationRules refused.
+    pub rules_refused: IntCounter,
     /// Connections open now.
     pub open: IntGauge,
     /// How old what is known of the mesh is, in seconds; 0 while a discovery stream is open.
@@ -85,6 +89,14 @@ impl Metrics {
             certificate_expiry: Gauge::new(
                 "pinnace_proxy_certificate_expiry_timestamp_seconds",
                 "When the certificate in use ends, in seconds since the epoch.",
+            )?,
+            rules_loaded: counter(
+                "pinnace_proxy_destination_rule_tls_loaded_total",
+                "TLS settings of DestinationRules put in force, with the files that they name.",
+            )?,
+            rules_refused: counter(
+                "pinnace_proxy_destination_rule_tls_refused_total",
+                "Files of DestinationRules that cannot be used; those loaded before stayed in force.",
             )?,
             open: IntGauge::new("pinnace_proxy_connections_open", "Connections open now.")?,
             configuration_age: Gauge::new(

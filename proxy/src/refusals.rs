@@ -28,6 +28,8 @@ pub enum Reason {
     Unknown,
     /// Nothing is known of the destination and the operator cannot be asked.
     Unavailable,
+    /// A DestinationRule asks for what cannot be had: a file is missing or damaged, or a Secret would have to be read.
+    DestinationRule,
     /// The destination has no endpoint.
     NoEndpoint,
     /// The endpoint or the application could not be reached.
@@ -49,6 +51,7 @@ impl Reason {
             Self::ServerHandshake => "server_handshake",
             Self::Unknown => "unknown_destination",
             Self::Unavailable => "control_plane_unavailable",
+            Self::DestinationRule => "destination_rule",
             Self::NoEndpoint => "no_endpoint",
             Self::Unreachable => "unreachable",
             Self::Limit => "connection_limit",
@@ -62,7 +65,7 @@ impl Reason {
             Self::Unknown => "NR",
             Self::NoEndpoint => "UH",
             Self::Unavailable => "NC",
-            Self::Unreachable | Self::ServerHandshake | Self::NoCertificate => "UF",
+            Self::Unreachable | Self::ServerHandshake | Self::NoCertificate | Self::DestinationRule => "UF",
             _ => "-",
         }
     }

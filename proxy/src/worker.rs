@@ -8,6 +8,7 @@ use crate::identity::Identity;
 use crate::metrics::Metrics;
 use crate::net::listen::{Accepted, Direction, Slot};
 use crate::net::original;
+use crate::origination::Originations;
 use crate::refusals::{Reason, Refusals};
 use crate::telemetry::Recorder;
 use std::net::SocketAddr;
@@ -34,6 +35,8 @@ pub struct Worker {
     pub mesh: Mesh,
     /// The certificate in use.
     pub identity: Identity,
+    /// TLS as DestinationRules describe it.
+    pub originations: Originations,
     /// Connections to other pods.
     pub upstreams: Pool,
     /// Connections to the pod's own application.

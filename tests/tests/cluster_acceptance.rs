@@ -4,8 +4,11 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use tests::cluster::manifests::echo_with_service;
-use tests::cluster::{Cluster, Namespace, POLICY, START, SYSTEM, must, until};
+use std::mem::ManuallyDrop;
+
+use serde_json::json;
+use tests::cluster::manifests::{echo, echo_with_service, service, service_account};
+use tests::cluster::{Cluster, Namespace, POLICY, START, SYSTEM, Sidecar, kubectl, must, until};
 
 fn manifest(name: &str) -> String {
     format!("{}/acceptance/{name}", env!("CARGO_MANIFEST_DIR"))
@@ -37,7 +40,7 @@ fn run(arguments: &[String]) {
 impl Drop for Applied {
     fn drop(&mut self) {
         let arguments: Vec<&str> = self.0.iter().map(String::as_str).collect();
-        let _ = tests::cluster::kubectl(&arguments, "");
+        let _ = kubectl(&arguments, "");
     }
 }
 
@@ -121,4 +124,106 @@ fn the_manifests_apply_unchanged_and_take_effect() {
         });
     }
     shop.strict_are("all removed", |_, _| false);
+}
+
+/// The namespace `default` with a pod that has a sidecar and one that has none; they go with this value.
+struct Default(ManuallyDrop<Namespace>);
+
+impl Default {
+    const NAMES: [&'static str; 2] = ["accepted", "bare"];
+
+    fn open() -> Self {
+        let it = Self(Namespace::borrowed("default"));
+        for name in Self::NAMES {
+            let mut pod = echo(name);
+            pod["metadata"]["labels"]["sidecar.istio.io/inject"] = json!(if name == "bare" { "false" } else { "true" });
+            it.0.apply([service_account(name), service(name), pod]);
+        }
+        for name in Self::NAMES {
+            it.0.ready(name, START);
+        }
+        it
+    }
+}
+
+impl Drop for Default {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", self.0.shown());
+        }
+        for name in Self::NAMES {
+            let objects = ["pod", "service", "serviceaccount"].map(|kind| format!("{kind}/{name}"));
+            let arguments = ["--namespace", "default", "delete", "--wait=false", "--ignore-not-found"];
+            let arguments: Vec<&str> = arguments
+                .into_iter()
+                .chain(objects.iter().map(String::as_str))
+                .collect();
+            let _ = kubectl(&arguments, "");
+        }
+    }
+}
+
+#[test]
+fn the_destination_rules_apply_unchanged_and_take_effect() {
+    let Some(_cluster) = Cluster::alone() else { return };
+    let shop = Namespace::injected("rules");
+    let names = ["caller", "backend", "reviews"];
+    shop.apply(names.into_iter().flat_map(echo_with_service));
+    let default = Default::open();
+    for name in names {
+        shop.ready(name, START);
+    }
+    let sidecar = Sidecar::of(&shop, "caller");
+    let ask = |host: &str| shop.echoed("caller", &format!("http://{host}:9080/"));
+    let identified = |host: &str| ask(host).is_ok_and(|seen| seen.to_string().contains("x-forwarded-client-cert"));
+    let under = |host: &str, rule: Option<&str>| {
+        let expected = rule.map(|rule| (rule.to_owned(), "ISTIO_MUTUAL".to_owned()));
+        until(&format!("{host} is called under {rule:?}"), POLICY, || {
+            match sidecar.rule_of(host, 9080) {
+                Ok(found) if found == expected => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        });
+    };
+    let whole = |name: &str, namespace: &str| format!("{name}.{namespace}.svc.cluster.local");
+
+    // Without a rule a pod that has no sidecar is called in the clear.
+    assert!(identified("accepted.default"), "{:?}", ask("accepted.default"));
+    assert!(
+        ask("bare.default").is_ok() && !identified("bare.default"),
+        "{:?}",
+        ask("bare.default")
+    );
+    {
+        let _applied = Applied::new(None, "04-destinationrule-wildcard.yaml");
+        let (holds, why) = default.0.condition("destinationrule", "default", "InForce", "Governs");
+        assert!(holds && why.contains("*.default.svc.cluster.local"), "{why}");
+        for name in Default::NAMES {
+            under(&whole(name, "default"), Some("default/default"));
+        }
+        assert!(identified("accepted.default"), "{:?}", ask("accepted.default"));
+        let refused = ask("bare.default").expect_err("mutual TLS is for every endpoint now");
+        assert!(refused.contains("503"), "{refused}");
+        assert!(identified("backend"), "other namespaces are as before");
+        under(&whole("backend", &shop.name), None);
+    }
+    under(&whole("bare", "default"), None);
+    assert!(ask("bare.default").is_ok(), "{:?}", ask("bare.default"));
+
+    for (file, name) in [
+        ("05-destinationrule-short-name.yaml", "backend"),
+        ("09-destinationrule-all-mtls.yaml", "reviews"),
+    ] {
+        assert!(identified(name), "{:?}", ask(name));
+        under(&whole(name, &shop.name), None);
+        let _applied = Applied::new(Some(&shop), file);
+        let (holds, why) = shop.condition("destinationrule", name, "InForce", "Governs");
+        assert!(holds && why.contains(&whole(name, &shop.name)), "{file}: {why}");
+        under(&whole(name, &shop.name), Some(&format!("{}/{name}", shop.name)));
+        assert!(identified(name), "{file}: {:?}", ask(name));
+        if name == "reviews" {
+            let (complete, why) = shop.condition("destinationrule", name, "Complete", "FieldsWithoutEffect");
+            assert!(!complete && why.contains("spec.subsets"), "{file}: {why}");
+        }
+    }
 }

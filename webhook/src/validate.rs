@@ -1,6 +1,6 @@
 //! Whether a resource of the mesh is accepted, and what its author should hear.
 
-use mesh_api::{MeshConfig, peer_authentication};
+use mesh_api::{MeshConfig, destination_rule, peer_authentication};
 use serde_json::Value;
 
 /// The verdict on a resource.
@@ -25,7 +25,19 @@ pub fn validate(group: &str, kind: &str, object: &Value, mesh: &MeshConfig, own_
                 .unwrap_or_default();
             peer_authentication(object, namespace, mesh.root_namespace(own_namespace))
         }
+        ("networking.istio.io", "DestinationRule") => destination_rule(object),
         _ => Verdict::Foreign,
+    }
+}
+
+fn destination_rule(object: &Value) -> Verdict {
+    let resource = match destination_rule::read(object.clone()) {
+        Ok(resource) => resource,
+        Err(error) => return Verdict::Refused(error.to_string()),
+    };
+    match destination_rule::parse(&resource) {
+        Ok(_) => Verdict::Accepted(destination_rule::warnings(&resource)),
+        Err(errors) => Verdict::Refused(mesh_api::join(&errors)),
     }
 }
 
@@ -45,6 +57,32 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn verdicts_on_destination_rules() {
+        let judge = |spec: Value| {
+            let object = json!({"metadata": {"name": "r", "namespace": "a"}, "spec": spec});
+            validate(
+                "networking.istio.io",
+                "DestinationRule",
+                &object,
+                &MeshConfig::default(),
+                "istio-system",
+            )
+        };
+        let tls = |mode: &str| json!({"host": "reviews", "trafficPolicy": {"tls": {"mode": mode}}});
+        assert_eq!(judge(tls("ISTIO_MUTUAL")), Verdict::Accepted(vec![]));
+        let subsets = json!({"host": "reviews", "subsets": [{"name": "v1"}]});
+        assert!(matches!(judge(subsets), Verdict::Accepted(w) if w[0].contains("without effect in this version")));
+        assert_eq!(
+            judge(tls("ON")),
+            Verdict::Refused(
+                "spec.trafficPolicy.tls.mode: \"ON\" is not accepted, expected one of DISABLE, SIMPLE, MUTUAL, ISTIO_MUTUAL"
+                    .to_owned()
+            )
+        );
+        assert!(matches!(judge(json!([])), Verdict::Refused(_)));
+    }
 
     #[test]
     fn verdicts() {

@@ -1,21 +1,32 @@
 //! The CustomResourceDefinitions that the chart ships, generated from the types.
 //!
 //! What the derivation says beyond Istio's schema is taken back here, so that whatever applies to Istio's CRD applies
-//! to this one: fields are not `nullable`, `spec` may be absent (and is then an empty one), and both versions are served
-//! with one schema.
+//! to this one: fields are `nullable` and `required` only where Istio's are, `spec` may be absent (and is then an empty
+//! one), and all versions are served with one schema.
 
 use kube::CustomResourceExt;
 use serde_json::{Value, json};
+
+use crate::schema::OR_NULL;
 
 /// The file's name and content of every CRD, as the chart keeps them under `files/crds`.
 ///
 /// # Errors
 /// When a definition cannot be written as YAML.
 pub fn files() -> Result<Vec<(&'static str, String)>, serde_yaml::Error> {
-    Ok(vec![(
-        "peerauthentications.security.istio.io.yaml",
-        yaml(&peer_authentication())?,
-    )])
+    Ok(vec![
+        ("destinationrules.networking.istio.io.yaml", yaml(&destination_rule())?),
+        (
+            "peerauthentications.security.istio.io.yaml",
+            yaml(&peer_authentication())?,
+        ),
+    ])
+}
+
+/// The CRD of DestinationRule: v1 stored; v1, v1beta1 and v1alpha3 served.
+#[must_use]
+pub fn destination_rule() -> Value {
+    with_versions(json!(crate::DestinationRule::crd()), &["v1", "v1beta1", "v1alpha3"])
 }
 
 /// The CRD of PeerAuthentication: v1 stored, v1 and v1beta1 served.
@@ -40,6 +51,7 @@ fn with_versions(mut crd: Value, names: &[&str]) -> Value {
         relax(schema);
         if let Some(schema) = schema.as_object_mut() {
             schema.remove("title");
+            schema.remove("required");
         }
         if let Some(spec) = schema.pointer_mut("/properties/spec").and_then(Value::as_object_mut) {
             // An absent spec reads as an empty one, so that clients whose types need one can decode the object.
@@ -61,19 +73,23 @@ fn with_versions(mut crd: Value, names: &[&str]) -> Value {
     crd
 }
 
-/// Takes `nullable`, `required` and the default `null` of optional fields out of a schema, as Istio's has none of them,
-/// and says what a number or text is in the one form that the API server takes.
+/// Takes what the derivation says by itself of `nullable` and defaults out of a schema, puts in what the types say, and says
+/// what a number or text is in the one form that the API server takes.
 fn relax(schema: &mut Value) {
     match schema {
         Value::Object(fields) => {
             fields.remove("nullable");
-            if fields.get("required").is_some_and(Value::is_array) {
-                fields.remove("required");
+            if fields.get("title").is_some_and(|title| title == OR_NULL) {
+                fields.remove("title");
+                fields.insert("nullable".to_owned(), json!(true));
             }
             if fields.contains_key("x-kubernetes-int-or-string") {
                 fields.insert("anyOf".to_owned(), json!([{ "type": "integer" }, { "type": "string" }]));
             }
-            if fields.get("default").is_some_and(Value::is_null) {
+            if fields
+                .get("default")
+                .is_some_and(|value| value.is_null() || value == "")
+            {
                 fields.remove("default");
             }
             if let Some(Value::Array(values)) = fields.get_mut("enum") {
@@ -100,6 +116,128 @@ mod tests {
                 present == text,
                 "{path} differs: cargo run -p mesh-api --bin crds -- charts/pinnace/files/crds"
             );
+        }
+    }
+
+    /// The paths of a schema's fields as Istio's list has them: `[]` an array's items, `{}` a map's values.
+    fn paths(schema: &Value, path: &str, found: &mut std::collections::BTreeSet<String>) {
+        for (name, field) in schema["properties"].as_object().into_iter().flatten() {
+            let path = if path.is_empty() {
+                name.clone()
+            } else {
+                format!("{path}.{name}")
+            };
+            found.insert(path.clone());
+            if field["additionalProperties"].is_object() {
+                found.insert(format!("{path}{{}}"));
+                paths(&field["additionalProperties"], &format!("{path}{{}}"), found);
+            }
+            paths(&field["items"], &format!("{path}[]"), found);
+            paths(field, &path, found);
+        }
+    }
+
+    #[test]
+    fn a_destination_rule_has_every_field_of_istios_and_no_other() {
+        let crd = destination_rule();
+        let spec = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
+        let mut found = std::collections::BTreeSet::new();
+        paths(spec, "", &mut found);
+        // A subset's policy has the fields of the rule's.
+        let (of_subsets, found): (Vec<_>, Vec<_>) = found
+            .into_iter()
+            .partition(|path| path.starts_with("subsets[].trafficPolicy."));
+        let listed: Vec<&str> = include_str!("../tests/istio-destination-rule-fields.txt")
+            .lines()
+            .collect();
+        assert_eq!(found, listed);
+        let of_the_rule = found.iter().filter(|path| path.starts_with("trafficPolicy."));
+        let expected: Vec<String> = of_the_rule.map(|path| format!("subsets[].{path}")).collect();
+        assert_eq!(of_subsets, expected);
+    }
+
+    /// Field by field what Istio's CRD constrains.
+    #[test]
+    fn a_destination_rules_schema_constrains_what_istios_does() {
+        let crd = destination_rule();
+        let names: Vec<_> = crd["spec"]["versions"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|v| v["name"].clone())
+            .collect();
+        assert_eq!(names, ["v1", "v1beta1", "v1alpha3"]);
+        assert_eq!(crd["spec"]["names"]["shortNames"], json!(["dr"]));
+        assert_eq!(
+            crd["spec"]["names"]["categories"],
+            json!(["istio-io", "networking-istio-io"])
+        );
+        let spec = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
+        let policy = "/properties/trafficPolicy/properties";
+        for (pointer, expected) in [
+            ("/required".to_owned(), json!(["host"])),
+            ("/properties/host/type".to_owned(), json!("string")),
+            ("/properties/exportTo/items/type".to_owned(), json!("string")),
+            ("/properties/subsets/items/required".to_owned(), json!(["name"])),
+            (
+                "/properties/workloadSelector/properties/matchLabels/maxProperties".to_owned(),
+                json!(4096),
+            ),
+            (
+                format!("{policy}/tls/properties/mode/enum"),
+                json!(["DISABLE", "SIMPLE", "MUTUAL", "ISTIO_MUTUAL"]),
+            ),
+            (format!("{policy}/tls/properties/mode/type"), json!("string")),
+            (
+                format!("{policy}/tls/properties/insecureSkipVerify/nullable"),
+                json!(true),
+            ),
+            (format!("{policy}/tls/properties/sni/type"), json!("string")),
+            (
+                format!("{policy}/loadBalancer/oneOf/1"),
+                json!({"required": ["simple"]}),
+            ),
+            (
+                format!("{policy}/loadBalancer/properties/consistentHash/allOf/1/oneOf/2"),
+                json!({"required": ["maglev"]}),
+            ),
+            (
+                format!("{policy}/loadBalancer/properties/warmup/required"),
+                json!(["duration"]),
+            ),
+            (
+                format!("{policy}/connectionPool/properties/tcp/properties/maxConnections"),
+                json!({"type": "integer", "format": "int32", "description": "The most connections to the host."}),
+            ),
+            (
+                format!("{policy}/connectionPool/properties/tcp/properties/tcpKeepalive/properties/probes/maximum"),
+                json!(4_294_967_295.0),
+            ),
+            (
+                format!("{policy}/outlierDetection/properties/interval/x-kubernetes-validations/0/rule"),
+                json!("duration(self) >= duration('1ms')"),
+            ),
+            (
+                format!("{policy}/outlierDetection/properties/outlierDetectionHttpErrorCodes/items/maximum"),
+                json!(599.0),
+            ),
+            (format!("{policy}/portLevelSettings/maxItems"), json!(4096)),
+            (
+                format!("{policy}/portLevelSettings/items/properties/port/properties/number/maximum"),
+                json!(4_294_967_295.0),
+            ),
+            (
+                format!("{policy}/proxyProtocol/properties/version/enum"),
+                json!(["V1", "V2"]),
+            ),
+            (format!("{policy}/retryBudget/properties/percent/maximum"), json!(100.0)),
+            (format!("{policy}/tunnel/required"), json!(["targetHost", "targetPort"])),
+        ] {
+            assert_eq!(spec.pointer(&pointer), Some(&expected), "{pointer}\n{spec:#}");
+        }
+        let text = crd.to_string();
+        for foreign in ["or null", "\"default\":\"\"", "uint"] {
+            assert!(!text.contains(foreign), "{foreign}");
         }
     }
 

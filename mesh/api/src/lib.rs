@@ -6,12 +6,18 @@
 
 pub mod annotations;
 pub mod crd;
+pub mod destination_rule;
 mod duration;
 mod invalid;
 pub mod labels;
 pub mod mesh_config;
+mod object;
 pub mod peer_authentication;
+mod schema;
+pub mod selector;
+pub mod status;
 
+pub use destination_rule::{DestinationRule, DestinationRuleSpec};
 pub use invalid::{Invalid, join};
 pub use mesh_config::MeshConfig;
-pub use peer_authentication::{PeerAuthentication, PeerAuthenticationSpec, PeerAuthenticationStatus};
+pub use peer_authentication::{PeerAuthentication, PeerAuthenticationSpec};

@@ -3,6 +3,7 @@
 //! The operator compiles destinations, the wire carries them, the proxy chooses an endpoint of one for each connection or
 //! request.
 
+use crate::client_tls::{ClientTls, MeshNames, Origination, TlsRule};
 use crate::identity::SpiffeId;
 use crate::protocol::Declared;
 use crate::workload::Workload;
@@ -60,6 +61,21 @@ pub struct Destination {
     pub unready: Vec<Endpoint>,
     /// The SPIFFE IDs that a server of this destination may present.
     pub identities: Vec<SpiffeId>,
+    /// What a DestinationRule says of TLS; `None` is automatic mutual TLS.
+    pub tls: Option<TlsRule>,
+}
+
+/// How a connection to an endpoint is secured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Security<'a> {
+    /// In the clear.
+    Plain,
+    /// Under the mesh's mutual TLS, with the names of [`Destination::sni`] and [`Destination::accepts`].
+    Mesh,
+    /// Under TLS as a rule describes it, to a server of whatever kind.
+    Originated(&'a TlsRule, &'a Origination),
+    /// Not at all; the text says why.
+    Refused(&'a TlsRule, &'a str),
 }
 
 /// One pod's port.
@@ -82,10 +98,15 @@ impl Destination {
         format!("outbound|{}||{}", self.port, self.host)
     }
 
-    /// The SNI that a client sends, `outbound_.PORT_.SUBSET_.HOST`. A name may not end like an IP address, so a pod that is called
-    /// directly is `ip-10-1-0-2` in it.
+    /// The SNI that a client sends under the mesh's mutual TLS: a rule's, else `outbound_.PORT_.SUBSET_.HOST`. A name may not
+    /// end like an IP address, so a pod that is called directly is `ip-10-1-0-2` in it.
     #[must_use]
     pub fn sni(&self) -> String {
+        if let Some(TlsRule { tls, .. }) = &self.tls
+            && let ClientTls::IstioMutual(MeshNames { sni: Some(sni), .. }) = &**tls
+        {
+            return sni.to_string();
+        }
         let joined = |parts: Vec<String>| format!("ip-{}", parts.join("-"));
         let host: Cow<'_, str> = match self.host.parse() {
             Ok(IpAddr::V4(ip)) => joined(ip.octets().iter().map(u8::to_string).collect()).into(),
@@ -95,15 +116,55 @@ impl Destination {
         format!("outbound_.{}_._.{host}", self.port)
     }
 
+    /// How a connection to an endpoint is secured.
+    #[must_use]
+    pub fn security(&self, endpoint: &Endpoint) -> Security<'_> {
+        let Some(rule) = &self.tls else {
+            return if endpoint.mutual_tls {
+                Security::Mesh
+            } else {
+                Security::Plain
+            };
+        };
+        match &*rule.tls {
+            ClientTls::Disable => Security::Plain,
+            ClientTls::IstioMutual(_) => Security::Mesh,
+            ClientTls::Simple(origination) | ClientTls::Mutual(origination, _) => {
+                Security::Originated(rule, origination)
+            }
+            ClientTls::Refused(reason) => Security::Refused(rule, reason),
+        }
+    }
+
     /// The endpoint at an address, for [`Resolution::OriginalDestination`].
     #[must_use]
     pub fn endpoint_at(&self, address: SocketAddr) -> Option<&Endpoint> {
         self.endpoints.iter().find(|endpoint| endpoint.address == address)
     }
 
-    /// Whether a server that presented this identity is one of the destination's.
+    /// The identities of which a server must have one: a rule's, else the destination's.
+    #[must_use]
+    pub fn accepted(&self) -> Vec<String> {
+        match self.named_by_rule() {
+            Some(names) => names.iter().map(ToString::to_string).collect(),
+            None => self.identities.iter().map(ToString::to_string).collect(),
+        }
+    }
+
+    fn named_by_rule(&self) -> Option<&[Arc<str>]> {
+        match &*self.tls.as_ref()?.tls {
+            ClientTls::IstioMutual(names) if !names.subject_alt_names.is_empty() => Some(&names.subject_alt_names),
+            _ => None,
+        }
+    }
+
+    /// Whether a server that presented this identity is one of the destination's, or one that a rule names instead.
     #[must_use]
     pub fn accepts(&self, identity: &SpiffeId) -> bool {
+        if let Some(names) = self.named_by_rule() {
+            let identity = identity.to_string();
+            return names.iter().any(|name| **name == *identity);
+        }
         self.identities.contains(identity)
     }
 }
@@ -111,6 +172,69 @@ impl Destination {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn destination(tls: Option<ClientTls>) -> Destination {
+        Destination {
+            host: "reviews.shop.svc.cluster.local".into(),
+            namespace: "shop".into(),
+            port: 80,
+            protocol: Declared::Detect,
+            resolution: Resolution::Balanced,
+            endpoints: Vec::new(),
+            unready: Vec::new(),
+            identities: vec!["spiffe://cluster.local/ns/shop/sa/reviews".parse().unwrap()],
+            tls: tls.map(|tls| TlsRule {
+                rule: "shop/reviews".into(),
+                tls: Arc::new(tls),
+            }),
+        }
+    }
+
+    #[test]
+    fn a_rule_decides_before_automatic_mutual_tls_does() {
+        let endpoint = |mutual_tls| Endpoint {
+            address: "10.0.0.1:80".parse().unwrap(),
+            mutual_tls,
+            identity: None,
+            workload: Workload::default(),
+        };
+        let automatic = destination(None);
+        assert_eq!(automatic.security(&endpoint(true)), Security::Mesh);
+        assert_eq!(automatic.security(&endpoint(false)), Security::Plain);
+        for mutual_tls in [true, false] {
+            let security = |tls| {
+                let it = destination(Some(tls));
+                match it.security(&endpoint(mutual_tls)) {
+                    Security::Plain => "plain".to_owned(),
+                    Security::Mesh => "mesh".to_owned(),
+                    Security::Originated(rule, _) => format!("originated by {}", rule.rule),
+                    Security::Refused(rule, why) => format!("refused by {}: {why}", rule.rule),
+                }
+            };
+            assert_eq!(security(ClientTls::Disable), "plain");
+            assert_eq!(security(ClientTls::IstioMutual(MeshNames::default())), "mesh");
+            assert_eq!(
+                security(ClientTls::Simple(Origination::default())),
+                "originated by shop/reviews"
+            );
+            assert_eq!(security(ClientTls::Refused("no".into())), "refused by shop/reviews: no");
+        }
+    }
+
+    #[test]
+    fn istio_mutual_may_name_the_server_otherwise() {
+        let own: SpiffeId = "spiffe://cluster.local/ns/shop/sa/reviews".parse().unwrap();
+        let other: SpiffeId = "spiffe://cluster.local/ns/shop/sa/other".parse().unwrap();
+        let plain = destination(Some(ClientTls::IstioMutual(MeshNames::default())));
+        assert!(plain.accepts(&own) && !plain.accepts(&other));
+        assert_eq!(plain.sni(), "outbound_.80_._.reviews.shop.svc.cluster.local");
+        let named = destination(Some(ClientTls::IstioMutual(MeshNames {
+            sni: Some("gateway.example".into()),
+            subject_alt_names: vec![other.to_string().into()],
+        })));
+        assert!(!named.accepts(&own) && named.accepts(&other));
+        assert_eq!(named.sni(), "gateway.example");
+    }
 
     #[test]
     fn the_sni_is_a_name_whatever_the_host_is() {
@@ -131,6 +255,7 @@ mod tests {
                 endpoints: Vec::new(),
                 unready: Vec::new(),
                 identities: Vec::new(),
+                tls: None,
             };
             assert_eq!(destination.sni(), sni);
         }

@@ -7,7 +7,9 @@
 pub mod access_log;
 pub mod balance;
 pub mod certificate;
+pub mod client_tls;
 pub mod destination;
+pub mod destination_rule;
 pub mod hosts;
 pub mod identity;
 pub mod labels;

@@ -2,6 +2,7 @@
 //! any part of it is not what it must be.
 
 use crate::resources as wire;
+use mesh_core::client_tls::TlsRule;
 use mesh_core::destination::{Destination, Endpoint, Resolution};
 use mesh_core::identity::{IdentityError, SpiffeId, TrustDomain};
 use mesh_core::peer_authentication::{Effective, PortMode};
@@ -44,6 +45,9 @@ pub enum ConvertError {
     /// A SPIFFE ID or trust domain.
     #[error(transparent)]
     Identity(#[from] IdentityError),
+    /// Mutual TLS with a certificate that is not said.
+    #[error("client_tls.{0}: a file is needed")]
+    MissingFile(&'static str),
     /// A trust bundle without a root would trust nobody and cut every connection.
     #[error("trust bundle: no root certificate")]
     NoRoots,
@@ -387,6 +391,7 @@ impl TryFrom<&wire::Destination> for Destination {
                 .map(endpoint)
                 .collect::<Result<_, _>>()?,
             identities,
+            tls: message.client_tls.as_ref().map(TlsRule::try_from).transpose()?,
         })
     }
 }
@@ -432,6 +437,7 @@ impl From<&Destination> for wire::Destination {
             unready: destination.unready.iter().map(endpoint).collect(),
             identities: destination.identities.iter().map(ToString::to_string).collect(),
             workloads,
+            client_tls: destination.tls.as_ref().map(Into::into),
         }
     }
 }
@@ -460,6 +466,10 @@ mod tests {
             ],
             unready: vec![endpoint("10.0.0.2:9080", Some(&identity))],
             identities: vec![identity],
+            tls: Some(TlsRule {
+                rule: "shop/reviews".into(),
+                tls: std::sync::Arc::new(mesh_core::client_tls::ClientTls::Disable),
+            }),
         }
     }
 
@@ -473,8 +483,9 @@ mod tests {
     #[test]
     fn a_damaged_destination_is_refused_whole() {
         type Damage = (&'static str, fn(&mut wire::Destination));
-        let damage: [Damage; 7] = [
+        let damage: [Damage; 8] = [
             ("workload index", |d| d.endpoints[0].workload = 7),
+            ("client_tls", |d| d.client_tls = Some(wire::ClientTls::default())),
             ("port", |d| d.port = 0),
             ("protocol", |d| d.protocol = 99),
             ("address", |d| {

@@ -7,6 +7,7 @@
 //! memory of one stream. [`admin`] is what both tell whoever asks them what they know.
 
 pub mod admin;
+mod client_tls;
 pub mod convert;
 pub mod delta;
 pub mod query;

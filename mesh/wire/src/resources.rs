@@ -229,6 +229,63 @@ pub struct Destination {
     /// Endpoints that are not ready, where none is.
     #[prost(message, repeated, tag = "70")]
     pub unready: Vec<Endpoint>,
+    /// What a DestinationRule says of TLS; absent is automatic mutual TLS.
+    #[prost(message, optional, tag = "40")]
+    pub client_tls: Option<ClientTls>,
+}
+
+/// See [`mesh_core::client_tls::TlsRule`].
+#[derive(Clone, PartialEq, Message)]
+pub struct ClientTls {
+    /// `namespace/name` of the DestinationRule.
+    #[prost(string, tag = "1")]
+    pub rule: String,
+    /// What is done.
+    #[prost(enumeration = "TlsMode", tag = "2")]
+    pub mode: i32,
+    /// The SNI; empty is the one that the mode has by itself.
+    #[prost(string, tag = "3")]
+    pub sni: String,
+    /// Names of which the server must have one.
+    #[prost(string, repeated, tag = "4")]
+    pub subject_alt_names: Vec<String>,
+    /// A file of roots; empty is the publicly trusted ones.
+    #[prost(string, tag = "5")]
+    pub ca_certificates: String,
+    /// A file of revocation lists.
+    #[prost(string, tag = "6")]
+    pub ca_crl: String,
+    /// Whether the server is not verified.
+    #[prost(bool, tag = "7")]
+    pub insecure_skip_verify: bool,
+    /// The file of the client's certificate.
+    #[prost(string, tag = "8")]
+    pub client_certificate: String,
+    /// The file of its key.
+    #[prost(string, tag = "9")]
+    pub private_key: String,
+    /// Why connections are refused.
+    #[prost(string, tag = "10")]
+    pub reason: String,
+}
+
+/// `ClientTLSSettings.mode`, and what stands for settings that cannot be followed. A mode that cannot be decoded must not
+/// become plaintext, so the numbers leave zero without a meaning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]
+#[repr(i32)]
+pub enum TlsMode {
+    /// Not a mode: refuse the message.
+    Invalid = 0,
+    /// No TLS.
+    Disable = 1,
+    /// TLS.
+    Simple = 2,
+    /// TLS with a certificate of the client's.
+    Mutual = 3,
+    /// The mesh's mutual TLS.
+    IstioMutual = 4,
+    /// Nothing may be sent.
+    Refused = 5,
 }
 
 /// How an endpoint is chosen.

@@ -143,7 +143,8 @@ impl Session {
         for kind in type_url::ALL {
             let Some(stream) = self.types.get(kind) else { continue };
             let names: Vec<String> = match kind {
-                type_url::DESTINATION if !batch.all => {
+                // The pod's own labels may select other DestinationRules.
+                type_url::DESTINATION if !batch.all && !own => {
                     let touched = batch.keys.iter().filter_map(|key| self.dependents.get(key)).flatten();
                     touched.cloned().collect::<HashSet<_>>().into_iter().collect()
                 }
@@ -208,7 +209,7 @@ impl Session {
 
     fn resource(&self, kind: &str, name: &str) -> Option<Encoded> {
         match kind {
-            type_url::DESTINATION => self.index.destination(self.queries.get(name)?, &self.pod.0),
+            type_url::DESTINATION => self.index.destination(self.queries.get(name)?, &self.pod),
             _ if name != SELF_NAME => None,
             type_url::TRUST_BUNDLE => self.index.trust_bundle(),
             type_url::WORKLOAD => self.index.workload(&self.pod),

@@ -4,7 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
+use mesh_core::client_tls::{ClientTls, TlsRule};
 use mesh_core::destination::{Destination, Endpoint, Resolution};
+use mesh_core::destination_rule::Merged;
 use mesh_core::hosts::fqdn;
 use mesh_core::identity::SpiffeId;
 use mesh_core::labels::{canonical_name, canonical_revision};
@@ -19,16 +21,36 @@ use super::resolve::Target;
 use super::shared::MeshFacts;
 use super::world::World;
 
-/// Compiles a destination; `None` when its Service or pod is gone.
+/// The DestinationRules that govern a client's connections to a target. They are for Services: a pod that is called by its
+/// own address has none.
 #[must_use]
-pub fn destination(world: &World, mesh: &MeshFacts, target: &Target) -> Option<Destination> {
+pub fn governing<'a>(world: &'a World, mesh: &MeshFacts, target: &Target, client: &Named) -> Option<&'a Merged> {
     match target {
-        Target::Service { name, port } => service(world, mesh, name, *port),
+        Target::Service { name, .. } => world.governing(client, name, &mesh.cluster_domain, &mesh.root_namespace),
+        Target::Pod(_) => None,
+    }
+}
+
+/// Compiles a destination under the rules that govern it; `None` when its Service or pod is gone.
+#[must_use]
+pub fn destination(world: &World, mesh: &MeshFacts, target: &Target, rules: Option<&Merged>) -> Option<Destination> {
+    match target {
+        Target::Service { name, port } => service(world, mesh, name, *port, tls_rule(rules, *port)),
         Target::Pod(address) => pod(world, mesh, *address),
     }
 }
 
-fn service(world: &World, mesh: &MeshFacts, name: &Named, port: u16) -> Option<Destination> {
+/// What the rules say of TLS on a Service's port.
+fn tls_rule(rules: Option<&Merged>, port: u16) -> Option<TlsRule> {
+    let rules = rules?;
+    let (name, policy) = rules.policy.as_ref()?;
+    Some(TlsRule {
+        rule: format!("{}/{name}", rules.namespace).into(),
+        tls: policy.tls_on(port)?.clone(),
+    })
+}
+
+fn service(world: &World, mesh: &MeshFacts, name: &Named, port: u16, tls: Option<TlsRule>) -> Option<Destination> {
     let service = world.service_named(name)?;
     let declared = service.ports.iter().find(|candidate| candidate.port == port)?;
     let mut ready = BTreeMap::new();
@@ -41,7 +63,7 @@ fn service(world: &World, mesh: &MeshFacts, name: &Named, port: u16) -> Option<D
             continue;
         };
         for found in slice.endpoints.iter().filter(|found| world.knows(found)) {
-            let endpoint = endpoint(world, mesh, SocketAddr::new(found.address, *number));
+            let endpoint = endpoint(world, mesh, SocketAddr::new(found.address, *number), tls.as_ref());
             identities.extend(accepted(mesh, &endpoint));
             if found.ready {
                 ready.insert(endpoint.address, endpoint);
@@ -71,12 +93,13 @@ fn service(world: &World, mesh: &MeshFacts, name: &Named, port: u16) -> Option<D
         endpoints: chosen.into_values().collect(),
         unready: unready.into_values().collect(),
         identities: identities.into_iter().collect(),
+        tls,
     })
 }
 
 fn pod(world: &World, mesh: &MeshFacts, address: SocketAddr) -> Option<Destination> {
     let (name, _) = world.pod_by_address(address.ip())?;
-    let endpoint = endpoint(world, mesh, address);
+    let endpoint = endpoint(world, mesh, address, None);
     let protocol = declared_on(world, address);
     Some(Destination {
         host: address.ip().to_string().into(),
@@ -87,6 +110,7 @@ fn pod(world: &World, mesh: &MeshFacts, address: SocketAddr) -> Option<Destinati
         identities: accepted(mesh, &endpoint).collect(),
         endpoints: vec![endpoint],
         unready: Vec::new(),
+        tls: None,
     })
 }
 
@@ -104,8 +128,9 @@ fn accepted(mesh: &MeshFacts, endpoint: &Endpoint) -> impl Iterator<Item = Spiff
 }
 
 /// An endpoint with its identity, and mutual TLS where its pod takes it: injected, and not under a policy that disables
-/// it on this very port.
-fn endpoint(world: &World, mesh: &MeshFacts, address: SocketAddr) -> Endpoint {
+/// it on this very port. A DestinationRule that says anything of TLS decides instead: `ISTIO_MUTUAL` is for every pod, those
+/// without a sidecar included, since they may hold the mesh's certificates themselves.
+fn endpoint(world: &World, mesh: &MeshFacts, address: SocketAddr, rule: Option<&TlsRule>) -> Endpoint {
     let Some((name, pod)) = world.pod_by_address(address.ip()) else {
         return Endpoint {
             address,
@@ -114,16 +139,18 @@ fn endpoint(world: &World, mesh: &MeshFacts, address: SocketAddr) -> Endpoint {
             workload: workload::Workload::default(),
         };
     };
-    let identity = pod
-        .injected
+    let asked_for = rule.is_some_and(|rule| matches!(&*rule.tls, ClientTls::IstioMutual(_)));
+    let identity = (pod.injected || asked_for)
         .then(|| SpiffeId::new(mesh.trust_domain.clone(), &name.0, &pod.service_account).ok())
         .flatten();
-    let mutual_tls = mesh.auto_mtls
-        && identity.is_some()
-        && world
-            .effective(&mesh.root_namespace, &name.0, &pod.labels)
-            .on_port(address.port())
-            != PortMode::Disable;
+    let automatic = || {
+        mesh.auto_mtls
+            && world
+                .effective(&mesh.root_namespace, &name.0, &pod.labels)
+                .on_port(address.port())
+                != PortMode::Disable
+    };
+    let mutual_tls = identity.is_some() && if rule.is_some() { asked_for } else { automatic() };
     Endpoint {
         address,
         mutual_tls,

@@ -32,6 +32,9 @@ const MOST_ENCODED: usize = 50_000;
 /// The most ports of one of them.
 const MOST_PORTS: usize = 256;
 
+/// The most variants of one of those.
+const MOST_VARIANTS: usize = 64;
+
 /// Batches of changes that a slow stream may fall behind before it has to look at everything again.
 const BATCHES: usize = 256;
 
@@ -117,6 +120,9 @@ impl Index {
         if state.mesh == mesh {
             return;
         }
+        if state.mesh.cluster_domain != mesh.cluster_domain {
+            state.world.set_cluster_domain(&mesh.cluster_domain);
+        }
         state.mesh = mesh;
         let changed = Changed {
             all: true,
@@ -151,21 +157,28 @@ impl Index {
         self.accounts.subscribe()
     }
 
-    /// The destination that a query means for a client's namespace; `None` when there is none.
+    /// The destination that a query means for a client's pod; `None` when there is none. Clients for whom the same rules
+    /// count share the bytes.
     #[must_use]
-    pub fn destination(&self, query: &Query, client_namespace: &str) -> Option<Encoded> {
+    pub fn destination(&self, query: &Query, client: &Named) -> Option<Encoded> {
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
         let State { world, mesh } = &*state;
-        let target = resolve(world, query, client_namespace, &mesh.cluster_domain)?;
-        if let Some(held) = self.encoded.lock().unwrap_or_else(PoisonError::into_inner).get(&target) {
+        let target = resolve(world, query, &client.0, &mesh.cluster_domain)?;
+        let rules = compile::governing(world, mesh, &target, client);
+        let under: Option<Box<str>> = rules.map(|rules| rules.id().into());
+        let held = self.encoded.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(held) = held.get(&target, under.as_deref()) {
             return Some(held.clone());
         }
-        let compiled = encode(&wire::Destination::from(&compile::destination(world, mesh, &target)?));
+        drop(held);
+        let compiled = encode(&wire::Destination::from(&compile::destination(
+            world, mesh, &target, rules,
+        )?));
         self.metrics.compiled.with_label_values(&["destination"]).inc();
         self.encoded
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .insert(target, compiled.clone());
+            .insert(target, under, compiled.clone());
         Some(compiled)
     }
 
@@ -252,22 +265,28 @@ impl Index {
     }
 }
 
-/// Encoded destinations, by what changes and then by port.
+/// Encoded destinations, by what changes, then by port, then by the DestinationRules under which they were compiled.
 #[derive(Default)]
 struct Destinations {
-    services: HashMap<Named, HashMap<u16, Encoded>>,
-    pods: HashMap<IpAddr, HashMap<u16, Encoded>>,
+    services: HashMap<Named, HashMap<u16, Variants>>,
+    pods: HashMap<IpAddr, HashMap<u16, Variants>>,
 }
 
+/// What different clients get of one destination; there are few.
+type Variants = Vec<(Option<Box<str>>, Encoded)>;
+
 impl Destinations {
-    fn get(&self, target: &Target) -> Option<&Encoded> {
-        match target {
-            Target::Service { name, port } => self.services.get(name)?.get(port),
-            Target::Pod(address) => self.pods.get(&address.ip())?.get(&address.port()),
-        }
+    fn get(&self, target: &Target, under: Option<&str>) -> Option<&Encoded> {
+        let variants = match target {
+            Target::Service { name, port } => self.services.get(name)?.get(port)?,
+            Target::Pod(address) => self.pods.get(&address.ip())?.get(&address.port())?,
+        };
+        variants
+            .iter()
+            .find_map(|(rules, encoded)| (rules.as_deref() == under).then_some(encoded))
     }
 
-    fn insert(&mut self, target: Target, encoded: Encoded) {
+    fn insert(&mut self, target: Target, under: Option<Box<str>>, encoded: Encoded) {
         // A pod's ports are as many as a client dials.
         if self.services.len() >= MOST_ENCODED || self.pods.len() >= MOST_ENCODED {
             *self = Self::default();
@@ -279,7 +298,11 @@ impl Destinations {
         if ports.len() >= MOST_PORTS {
             ports.clear();
         }
-        ports.insert(port, encoded);
+        let variants = ports.entry(port).or_default();
+        if variants.len() >= MOST_VARIANTS {
+            variants.clear();
+        }
+        variants.push((under, encoded));
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use mesh_core::destination::{Destination, Query, Resolution};
+use mesh_core::destination_rule::Rule;
 use mesh_core::identity::TrustDomain;
 use mesh_core::labels::Selector;
 use mesh_core::peer_authentication::{Mode, Policy};
@@ -124,7 +125,7 @@ fn shop() -> Index {
 }
 
 fn ask(index: &Index, name: &str, namespace: &str) -> Option<Destination> {
-    let encoded = index.destination(&query::parse(name).unwrap(), namespace)?;
+    let encoded = index.destination(&query::parse(name).unwrap(), &named(namespace, "client"))?;
     let message = wire::Destination::decode(encoded.body).unwrap();
     Some(Destination::try_from(&message).unwrap())
 }
@@ -132,7 +133,8 @@ fn ask(index: &Index, name: &str, namespace: &str) -> Option<Destination> {
 #[test]
 fn every_name_and_address_of_a_service_means_the_same_bytes() {
     let index = shop();
-    let get = |name: &str, namespace: &str| index.destination(&query::parse(name).unwrap(), namespace);
+    let get =
+        |name: &str, namespace: &str| index.destination(&query::parse(name).unwrap(), &named(namespace, "client"));
     let first = get("host/reviews:80", "shop").unwrap();
     for (name, namespace) in [
         ("host/reviews.shop:80", "other"),
@@ -512,4 +514,135 @@ fn a_pod_knows_the_services_of_its_ports() {
     let workload = mesh_wire::convert::Workload::try_from(&wire::Workload::decode(encoded.body).unwrap()).unwrap();
     assert_eq!(&*workload.services[&8080], "reviews.shop.svc.cluster.local");
     assert_eq!(&*workload.metadata.name, "one");
+}
+
+fn destination_rule(key: &str, host: &str, policy: serde_json::Value) -> Rule {
+    let (namespace, name) = key.split_once('/').unwrap();
+    let resource = mesh_api::destination_rule::read(json!({
+        "apiVersion": "networking.istio.io/v1",
+        "kind": "DestinationRule",
+        "metadata": {"name": name, "namespace": namespace, "creationTimestamp": "2026-01-01T00:00:00Z"},
+        "spec": {"host": host, "trafficPolicy": policy},
+    }));
+    mesh_api::destination_rule::parse(&resource.unwrap()).unwrap()
+}
+
+fn put(index: &Index, rule: Rule) {
+    let name = (rule.namespace.clone(), rule.name.clone());
+    index.apply(|world, mesh| world.destination_rule(&name, Some(rule), &mesh.cluster_domain));
+}
+
+/// The rule and mode of a destination, and which of its endpoints are called under the mesh's mutual TLS.
+fn secured(index: &Index, name: &str, namespace: &str) -> (String, Vec<bool>) {
+    let found = ask(index, name, namespace).unwrap();
+    let rule = found
+        .tls
+        .as_ref()
+        .map_or("automatic".to_owned(), |tls| format!("{} {}", tls.rule, tls.tls));
+    (
+        rule,
+        found.endpoints.iter().map(|endpoint| endpoint.mutual_tls).collect(),
+    )
+}
+
+#[test]
+fn destination_rules_are_compiled_for_the_clients_that_they_govern() {
+    let index = shop();
+    let is = |name: &str, namespace: &str, rule: &str, mutual: [bool; 2]| {
+        assert_eq!(
+            secured(&index, name, namespace),
+            (rule.to_owned(), mutual.to_vec()),
+            "{name} from {namespace}"
+        );
+    };
+    is("host/reviews.shop:80", "other", "automatic", [true, false]);
+    put(
+        &index,
+        destination_rule("istio-system/all", "*.local", json!({"tls": {"mode": "ISTIO_MUTUAL"}})),
+    );
+    is(
+        "host/reviews.shop:80",
+        "other",
+        "istio-system/all ISTIO_MUTUAL",
+        [true, true],
+    );
+    put(
+        &index,
+        destination_rule(
+            "other/own",
+            "reviews.shop.svc.cluster.local",
+            json!({"tls": {"mode": "SIMPLE"}}),
+        ),
+    );
+    is("host/reviews.shop:80", "other", "other/own SIMPLE", [false, false]);
+    is("addr/10.96.0.1:80", "other", "other/own SIMPLE", [false, false]);
+    is("host/reviews:80", "shop", "istio-system/all ISTIO_MUTUAL", [true, true]);
+    // A port's settings stand alone: without TLS in them it is automatic again.
+    let of_ports = json!({"tls": {"mode": "DISABLE"}, "portLevelSettings": [
+        {"port": {"number": 80}, "loadBalancer": {"simple": "RANDOM"}}
+    ]});
+    put(&index, destination_rule("shop/own", "reviews", of_ports));
+    is("host/reviews:80", "shop", "automatic", [true, false]);
+    // A pod that is called by its own address is no Service's.
+    is_automatic(&index, "addr/10.0.0.1:8080");
+    // Without a rule that says anything of TLS, the bytes are the same for everybody for whom the same rules count.
+    let bytes = |namespace: &str| {
+        let query = query::parse("host/reviews.shop:80").unwrap();
+        index.destination(&query, &named(namespace, "client")).unwrap().body
+    };
+    assert_eq!(bytes("third").as_ptr(), bytes("fourth").as_ptr());
+}
+
+#[track_caller]
+fn is_automatic(index: &Index, name: &str) {
+    assert_eq!(
+        secured(index, name, "shop"),
+        ("automatic".to_owned(), vec![true]),
+        "{name}"
+    );
+}
+
+#[test]
+fn a_change_of_a_destination_rule_touches_the_services_that_it_names() {
+    let index = shop();
+    let touched = |rule: Option<Rule>| {
+        let mut changed = Changed::default();
+        index.apply(|world, mesh| {
+            changed = world.destination_rule(&named("shop", "r"), rule, &mesh.cluster_domain);
+            changed.clone()
+        });
+        (
+            changed.touches(&Key::Service(named("shop", "reviews"))),
+            changed.touches(&Key::Address("10.96.0.1".parse().unwrap())),
+        )
+    };
+    let rule = |host: &str, mode: &str| Some(destination_rule("shop/r", host, json!({"tls": {"mode": mode}})));
+    assert_eq!(touched(rule("ratings", "DISABLE")), (false, false));
+    assert_eq!(touched(rule("reviews", "DISABLE")), (true, true));
+    assert_eq!(secured(&index, "host/reviews:80", "shop").0, "shop/r DISABLE");
+    assert_eq!(touched(rule("reviews", "DISABLE")), (false, false), "nothing changed");
+    assert_eq!(touched(rule("*.shop.svc.cluster.local", "SIMPLE")), (true, true));
+    assert_eq!(secured(&index, "host/reviews:80", "shop").0, "shop/r SIMPLE");
+    // What it named before is touched too.
+    assert_eq!(touched(rule("*.other.svc.cluster.local", "SIMPLE")), (true, true));
+    assert_eq!(touched(rule("*.local", "SIMPLE")), (true, true));
+    assert_eq!(touched(None), (true, true));
+    assert_eq!(secured(&index, "host/reviews:80", "shop").0, "automatic");
+}
+
+#[test]
+fn a_workload_selector_selects_clients_by_their_pods() {
+    let index = shop();
+    let mut rule = destination_rule("shop/selected", "reviews", json!({"tls": {"mode": "DISABLE"}}));
+    rule.selector = Some(Selector([("app".to_owned(), "one".to_owned())].into()));
+    put(&index, rule);
+    let under = |client: &str| {
+        let query = query::parse("host/reviews:80").unwrap();
+        let encoded = index.destination(&query, &named("shop", client)).unwrap();
+        let found = Destination::try_from(&wire::Destination::decode(encoded.body).unwrap()).unwrap();
+        found.tls.map(|tls| tls.rule.to_string())
+    };
+    assert_eq!(under("one").as_deref(), Some("shop/selected"));
+    assert_eq!(under("two"), None);
+    assert_eq!(under("unknown"), None);
 }

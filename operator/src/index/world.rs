@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use mesh_core::destination_rule::{Merged, Place, Rule, Rules, resolve_host};
+use mesh_core::hosts::fqdn;
 use mesh_core::labels::Labels;
 use mesh_core::peer_authentication::{Effective, Policy, effective};
 
@@ -24,6 +26,7 @@ pub struct World {
     /// Which Services an address is an endpoint of, with the number of slices that say so.
     endpoint_of: HashMap<IpAddr, BTreeMap<Named, usize>>,
     policies: BTreeMap<Arc<str>, BTreeMap<Arc<str>, Policy>>,
+    destination_rules: Rules,
 }
 
 impl World {
@@ -197,6 +200,86 @@ impl World {
             changed.keys.insert(Key::Pod(pod));
         }
         changed
+    }
+
+    /// Takes a DestinationRule or its end.
+    pub fn destination_rule(&mut self, name: &Named, rule: Option<Rule>, cluster_domain: &str) -> Changed {
+        let mut changed = Changed::default();
+        let before = self
+            .destination_rules
+            .get(&name.0, &name.1)
+            .map(|rule| rule.host.clone());
+        let now = rule.as_ref().map(|rule| rule.host.clone());
+        if !self.destination_rules.set(&name.0, &name.1, rule, cluster_domain) {
+            return changed;
+        }
+        let hosts: BTreeSet<String> = [before, now]
+            .into_iter()
+            .flatten()
+            .map(|host| resolve_host(&host, &name.0, cluster_domain))
+            .collect();
+        for host in hosts {
+            for service in self.services_of_host(&host, cluster_domain) {
+                self.touch_service(&service, &mut changed);
+            }
+        }
+        changed
+    }
+
+    /// Resolves the hosts of DestinationRules anew, for another domain of the cluster.
+    pub fn set_cluster_domain(&mut self, cluster_domain: &str) {
+        self.destination_rules.set_cluster_domain(cluster_domain);
+    }
+
+    /// The DestinationRules.
+    #[must_use]
+    pub fn destination_rules(&self) -> &Rules {
+        &self.destination_rules
+    }
+
+    /// The DestinationRule that governs a client's connections to a Service; `client` is the client's pod.
+    #[must_use]
+    pub fn governing(&self, client: &Named, service: &Named, cluster_domain: &str, root: &str) -> Option<&Merged> {
+        let nothing = Labels::new();
+        self.destination_rules.governing(&Place {
+            client: &client.0,
+            labels: self.pods.get(client).map_or(&nothing, |pod| &pod.labels),
+            host: &fqdn(&service.1, &service.0, cluster_domain),
+            service: &service.0,
+            root,
+        })
+    }
+
+    /// The Services that a host, or a wildcard, names.
+    #[must_use]
+    pub fn services_of_host(&self, host: &str, cluster_domain: &str) -> Vec<Named> {
+        let of = |name: &Named| fqdn(&name.1, &name.0, cluster_domain);
+        match host.strip_prefix('*') {
+            Some(suffix) => self
+                .services
+                .keys()
+                .filter(|name| of(name).ends_with(suffix))
+                .cloned()
+                .collect(),
+            None => {
+                let mut labels = host.splitn(3, '.');
+                let (name, namespace) = (labels.next(), labels.next());
+                let named = namespace
+                    .zip(name)
+                    .map(|(namespace, name)| (namespace.into(), name.into()));
+                named
+                    .filter(|name| self.services.contains_key(name) && of(name) == host)
+                    .into_iter()
+                    .collect()
+            }
+        }
+    }
+
+    /// The names of all DestinationRules.
+    pub fn destination_rule_names(&self) -> impl Iterator<Item = Named> {
+        self.destination_rules
+            .all()
+            .map(|rule| (rule.namespace.clone(), rule.name.clone()))
     }
 
     /// Every policy.

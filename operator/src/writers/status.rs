@@ -1,18 +1,20 @@
-//! The status of PeerAuthentications: whether each is in force, and why not.
+//! The status of the mesh's own resources: whether each is in force, and why not.
 
+use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
+use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{Api, Patch, PatchParams};
-use kube::{Client, ResourceExt};
-use mesh_api::PeerAuthentication;
-use mesh_api::peer_authentication::status;
+use kube::{Client, Resource, ResourceExt};
+use mesh_api::{destination_rule, peer_authentication};
 use mesh_core::peer_authentication::Policy;
+use serde::de::DeserializeOwned;
 use serde_json::json;
 use tracing::warn;
 
-use crate::feeds::Policies;
+use crate::feeds::{Held, Policies};
 use crate::index::Index;
 use crate::kubernetes::leader::Leadership;
 use crate::metrics::Metrics;
@@ -34,35 +36,87 @@ pub async fn keep(
     leadership: Leadership,
     metrics: Arc<Metrics>,
 ) {
-    loop {
-        let (all, root_namespace): (Vec<Policy>, String) =
-            index.read(|world, mesh| (world.policies().cloned().collect(), mesh.root_namespace.clone()));
-        for resource in policies.all() {
-            let new = status(&resource, &all, &root_namespace, &Time(jiff::Timestamp::now()));
-            if resource.status.as_ref() == Some(&new) {
-                continue;
-            }
-            if !leadership.held() {
-                break;
-            }
-            metrics.reconciles.with_label_values(&[CONTROLLER]).inc();
-            let (namespace, name) = (resource.namespace().unwrap_or_default(), resource.name_any());
-            let api: Api<PeerAuthentication> = Api::namespaced(client.clone(), &namespace);
-            let version = resource.resource_version();
-            let patch = Patch::Merge(json!({"metadata": {"resourceVersion": version}, "status": new}));
-            match api.patch_status(&name, &PatchParams::default(), &patch).await {
-                Ok(_) => {}
-                // Changed or deleted meanwhile: the watch tells, and the next round is right.
-                Err(kube::Error::Api(answer)) if answer.code == 404 || answer.code == 409 => {}
-                Err(error) => {
-                    metrics.reconcile_errors.with_label_values(&[CONTROLLER]).inc();
-                    warn!(namespace, name, %error, "a PeerAuthentication's status could not be written");
+    let writer = Writer {
+        client,
+        leadership,
+        metrics,
+    };
+    let authentications = async {
+        let held = &policies.peer_authentications;
+        loop {
+            let (all, root): (Vec<Policy>, String) =
+                index.read(|world, mesh| (world.policies().cloned().collect(), mesh.root_namespace.clone()));
+            for resource in held.all() {
+                let new = peer_authentication::status(&resource, &all, &root, &now());
+                let differs = resource.status.as_ref() != Some(&new);
+                if differs && !writer.write(&resource, &new).await {
+                    break;
                 }
             }
+            changed(held).await;
         }
-        tokio::select! {
-            () = policies.changed.notified() => tokio::time::sleep(DEBOUNCE).await,
-            () = tokio::time::sleep(RESYNC) => {}
+    };
+    let destination_rules = async {
+        let held = &policies.destination_rules;
+        loop {
+            for resource in held.all() {
+                let new = index.read(|world, mesh| {
+                    let domain = &mesh.cluster_domain;
+                    let known = |host: &str| !world.services_of_host(host, domain).is_empty();
+                    destination_rule::status(&resource, world.destination_rules(), domain, known, &now())
+                });
+                let differs = resource.status.as_ref() != Some(&new);
+                if differs && !writer.write(&resource, &new).await {
+                    break;
+                }
+            }
+            changed(held).await;
         }
+    };
+    tokio::join!(authentications, destination_rules);
+}
+
+fn now() -> Time {
+    Time(jiff::Timestamp::now())
+}
+
+async fn changed<K>(held: &Held<K>) {
+    tokio::select! {
+        () = held.changed.notified() => tokio::time::sleep(DEBOUNCE).await,
+        () = tokio::time::sleep(RESYNC) => {}
+    }
+}
+
+struct Writer {
+    client: Client,
+    leadership: Leadership,
+    metrics: Arc<Metrics>,
+}
+
+impl Writer {
+    /// Writes a resource's status; false when the lease is not held.
+    async fn write<K>(&self, resource: &K, status: &mesh_api::status::Status) -> bool
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
+    {
+        if !self.leadership.held() {
+            return false;
+        }
+        self.metrics.reconciles.with_label_values(&[CONTROLLER]).inc();
+        let (namespace, name) = (resource.namespace().unwrap_or_default(), resource.name_any());
+        let api: Api<K> = Api::namespaced(self.client.clone(), &namespace);
+        let version = resource.resource_version();
+        let patch = Patch::Merge(json!({"metadata": {"resourceVersion": version}, "status": status}));
+        match api.patch_status(&name, &PatchParams::default(), &patch).await {
+            Ok(_) => {}
+            // Changed or deleted meanwhile: the watch tells, and the next round is right.
+            Err(kube::Error::Api(answer)) if answer.code == 404 || answer.code == 409 => {}
+            Err(error) => {
+                self.metrics.reconcile_errors.with_label_values(&[CONTROLLER]).inc();
+                let kind = K::kind(&());
+                warn!(kind = &*kind, namespace, name, %error, "a resource's status could not be written");
+            }
+        }
+        true
     }
 }

@@ -286,6 +286,7 @@ mod tests {
             endpoints: endpoints(ready),
             unready: endpoints(unready),
             identities: Vec::new(),
+            tls: None,
         }
     }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use mesh_core::client_tls::{ClientTls, ServerCheck, TlsRule};
 use mesh_core::destination::Destination;
 use mesh_core::peer_authentication::Effective;
 use mesh_wire::admin::{DiscoveryState, PAGE_ENTRIES, page};
@@ -194,8 +195,53 @@ fn destination(destination: &Destination) -> Value {
         "namespace": &*destination.namespace,
         "protocol": destination.protocol.as_str(),
         "resolution": format!("{:?}", destination.resolution),
+        "client_tls": destination.tls.as_ref().map(client_tls),
         "endpoints": endpoints.collect::<Vec<_>>(),
         "unready": destination.unready.len(),
         "identities": destination.identities.iter().map(ToString::to_string).collect::<Vec<_>>(),
     })
+}
+
+/// What a DestinationRule says of TLS, under Istio's names.
+fn client_tls(rule: &TlsRule) -> Value {
+    let mut shown = json!({"rule": &*rule.rule, "mode": rule.tls.mode()});
+    let mut say = |name: &str, value: Value| {
+        if !value.is_null() {
+            shown[name] = value;
+        }
+    };
+    let list = |names: &[Arc<str>]| -> Value {
+        match names {
+            [] => Value::Null,
+            names => names.iter().map(|name| &**name).collect(),
+        }
+    };
+    match &*rule.tls {
+        ClientTls::Disable => {}
+        ClientTls::IstioMutual(names) => {
+            say("sni", json!(names.sni.as_deref()));
+            say("subjectAltNames", list(&names.subject_alt_names));
+        }
+        ClientTls::Refused(reason) => say("reason", json!(&**reason)),
+        ClientTls::Simple(origination) | ClientTls::Mutual(origination, _) => {
+            say("sni", json!(origination.sni.as_deref()));
+            match &origination.server {
+                ServerCheck::Skipped => say("insecureSkipVerify", json!(true)),
+                ServerCheck::Verified {
+                    ca_certificates,
+                    ca_crl,
+                    subject_alt_names,
+                } => {
+                    say("caCertificates", json!(ca_certificates.as_deref()));
+                    say("caCrl", json!(ca_crl.as_deref()));
+                    say("subjectAltNames", list(subject_alt_names));
+                }
+            }
+            if let ClientTls::Mutual(_, files) = &*rule.tls {
+                say("clientCertificate", json!(&*files.certificate));
+                say("privateKey", json!(&*files.key));
+            }
+        }
+    }
+    shown
 }

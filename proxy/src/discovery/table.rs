@@ -258,6 +258,7 @@ mod tests {
             endpoints: Vec::new(),
             unready: Vec::new(),
             identities: Vec::new(),
+            tls: None,
         };
         Known::Found {
             destination: Arc::new(destination),

@@ -34,8 +34,10 @@ const MOST_IDLE: usize = 512;
 pub struct Key {
     /// Where to.
     pub address: SocketAddr,
-    /// Whether under mutual TLS.
+    /// Whether under the mesh's mutual TLS.
     pub mutual_tls: bool,
+    /// Under which TLS of a DestinationRule, see [`crate::origination::Originated::id`]; 0 under none.
+    pub originated: u64,
 }
 
 /// An open connection.
@@ -201,6 +203,7 @@ mod tests {
     const KEY: Key = Key {
         address: SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 80),
         mutual_tls: true,
+        originated: 0,
     };
 
     /// A connection that is ready for a request, to a server that says nothing.

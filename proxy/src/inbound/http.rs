@@ -129,6 +129,7 @@ async fn to_application(
     let key = Key {
         address: facts.address,
         mutual_tls: false,
+        originated: 0,
     };
     for attempt in 0..ATTEMPTS {
         let mut lease = worker.application.lease(key, |_| attempt == 0);

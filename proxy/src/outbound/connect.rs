@@ -1,11 +1,13 @@
-//! The connection to an endpoint: plain, or under mutual TLS with the server's identity checked against the destination.
+//! The connection to an endpoint: plain, under the mesh's mutual TLS with the server's identity checked against the
+//! destination, or under TLS as a DestinationRule describes it.
 
+use super::secured::{Called, Secured};
 use crate::identity::configs::Tls;
 use crate::net::dial;
 use crate::net::stream::Stream;
 use crate::refusals::Reason;
 use crate::worker::Worker;
-use mesh_core::destination::{Destination, Endpoint};
+use mesh_core::destination::{Destination, Endpoint, Security};
 use mesh_core::identity::SpiffeId;
 use mesh_wire::tls::verify::{explain_io, peer_identity};
 use rustls_pki_types::ServerName;
@@ -49,6 +51,9 @@ pub enum ConnectError {
     /// TLS.
     #[error("handshake failed: {}", explain_io(.0))]
     Handshake(io::Error),
+    /// A DestinationRule asks for what cannot be had.
+    #[error("DestinationRule {0}: {1}")]
+    Rule(Arc<str>, Box<str>),
     /// The server is somebody else.
     #[error("the server is {0}, which is none of the destination's identities")]
     Identity(SpiffeId),
@@ -61,6 +66,7 @@ impl ConnectError {
         match self {
             Self::Tcp(_) => Reason::Unreachable,
             Self::NoCertificate => Reason::NoCertificate,
+            Self::Rule(..) => Reason::DestinationRule,
             Self::Handshake(_) | Self::Identity(_) => Reason::ServerHandshake,
         }
     }
@@ -73,21 +79,34 @@ impl ConnectError {
 pub async fn connect(
     worker: &Worker,
     destination: &Destination,
+    secured: &Secured,
     endpoint: &Endpoint,
     carries: Carries,
 ) -> Result<Connected, ConnectError> {
-    if !endpoint.mutual_tls {
-        let stream = dial::upstream(endpoint.address).await.map_err(ConnectError::Tcp)?;
-        return Ok(Connected {
-            stream: Stream::Plain(stream),
-            peer: None,
-            generation: 0,
-        });
-    }
-    let tls = worker.identity.tls().ok_or(ConnectError::NoCertificate)?;
-    let tcp = dial::upstream(endpoint.address).await.map_err(ConnectError::Tcp)?;
+    let dial = async || dial::upstream(endpoint.address).await.map_err(ConnectError::Tcp);
     // Boxed, so that the handshake's state does not stay with the connection for its life.
-    let result = Box::pin(handshake(&tls, destination, tcp, carries)).await;
+    let result = match (&secured.originated, destination.security(endpoint)) {
+        (Some(called), _) => {
+            let tcp = dial().await?;
+            Box::pin(originate(called, tcp, carries)).await
+        }
+        (None, Security::Mesh) => {
+            let tls = worker.identity.tls().ok_or(ConnectError::NoCertificate)?;
+            let tcp = dial().await?;
+            Box::pin(handshake(&tls, destination, tcp, carries)).await
+        }
+        (None, Security::Plain) => {
+            return Ok(Connected {
+                stream: Stream::Plain(dial().await?),
+                peer: None,
+                generation: 0,
+            });
+        }
+        // Prepared for another version of the destination.
+        (None, Security::Originated(rule, _) | Security::Refused(rule, _)) => {
+            return Err(ConnectError::Rule(rule.rule.clone(), "its TLS was not prepared".into()));
+        }
+    };
     if result.is_err() {
         worker.metrics.handshakes_failed.with_label_values(&["outbound"]).inc();
     }
@@ -106,11 +125,7 @@ async fn handshake(
     };
     let name = ServerName::try_from(destination.sni())
         .map_err(|_| ConnectError::Handshake(io::Error::other("the destination's host makes no server name")))?;
-    let handshake = TlsConnector::from(config).connect(name, tcp);
-    let stream = match tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await {
-        Ok(result) => result.map_err(ConnectError::Handshake)?,
-        Err(_) => return Err(ConnectError::Handshake(io::ErrorKind::TimedOut.into())),
-    };
+    let stream = shake(config, name, tcp).await?;
     let peer = peer_identity(stream.get_ref().1).map_err(|error| ConnectError::Handshake(io::Error::other(error)))?;
     if !destination.accepts(&peer) {
         return Err(ConnectError::Identity(peer));
@@ -120,4 +135,30 @@ async fn handshake(
         peer: Some(peer),
         generation: tls.generation,
     })
+}
+
+/// To a server of whatever kind, verified as the rule says.
+async fn originate(called: &Called, tcp: tokio::net::TcpStream, carries: Carries) -> Result<Connected, ConnectError> {
+    let config = match carries {
+        Carries::Http => called.tls.http1.clone(),
+        Carries::Opaque => called.tls.opaque.clone(),
+    };
+    let stream = shake(config, called.name.clone(), tcp).await?;
+    Ok(Connected {
+        stream: Stream::Client(Box::new(stream)),
+        peer: None,
+        generation: 0,
+    })
+}
+
+async fn shake(
+    config: Arc<rustls::ClientConfig>,
+    name: ServerName<'static>,
+    tcp: tokio::net::TcpStream,
+) -> Result<tokio_rustls::client::TlsStream<tokio::net::TcpStream>, ConnectError> {
+    let handshake = TlsConnector::from(config).connect(name, tcp);
+    match tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await {
+        Ok(result) => result.map_err(ConnectError::Handshake),
+        Err(_) => Err(ConnectError::Handshake(io::ErrorKind::TimedOut.into())),
+    }
 }

@@ -4,6 +4,7 @@
 use super::connect::{Carries, ConnectError, connect};
 use super::connection::{Dialled, Facts};
 use super::endpoint;
+use super::secured::Secured;
 use crate::discovery::{Answer, Lookup};
 use crate::http::body::{RequestBody, ResponseBody};
 use crate::http::pool::{Connection, PATIENCE};
@@ -172,13 +173,26 @@ async fn to_destination(
         Some(peer) => connection.generation == generation && destination.accepts(peer),
         None => true,
     };
+    let host = headers::host(request.uri(), request.headers()).unwrap_or(&destination.host);
+    let secured = match Secured::prepare(worker, destination, host).await {
+        Ok(secured) => secured,
+        Err(error) => {
+            let detail = format!("{}: {error}", destination.cluster_name());
+            record.failed(error.reason(), &detail);
+            worker.refuse(error.reason(), facts.peer, Some(facts.address), detail);
+            return exchange::own(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the TLS settings of a DestinationRule cannot be followed; the sidecar's log says why",
+            );
+        }
+    };
     let mut tried = Vec::new();
     let mut fresh = false;
     for attempt in 0..ATTEMPTS {
         if attempt > 0 {
             worker.metrics.retries.inc();
         }
-        let Some(at) = endpoint::choose(destination, facts.address, &tried, &worker.upstreams) else {
+        let Some(at) = endpoint::choose(destination, &secured, facts.address, &tried, &worker.upstreams) else {
             break;
         };
         let Some(chosen) = destination.endpoints.get(at) else {
@@ -186,15 +200,18 @@ async fn to_destination(
         };
         record.to_endpoint(destination, chosen);
         // After a pooled connection failed, the next try does not trust another one that may have closed with it.
-        let key = endpoint::key(chosen);
+        let key = secured.key(destination, chosen);
         let fits = |waiting: &Connection| !fresh && fits(waiting);
-        let mut lease = match chosen.mutual_tls {
+        let mut lease = match key.mutual_tls || key.originated != 0 {
             true => worker.upstreams.lease_patiently(key, PATIENCE, fits).await,
             false => worker.upstreams.lease(key, fits),
         };
         let connection = match lease.connection.take() {
             Some(connection) => connection,
-            None => match open(worker, destination, chosen).await.inspect(|_| lease.opened()) {
+            None => match open(worker, destination, &secured, chosen)
+                .await
+                .inspect(|_| lease.opened())
+            {
                 Ok(connection) => connection,
                 Err(error) => {
                     let detail = format!("{}: {}: {error}", destination.cluster_name(), chosen.address);
@@ -236,9 +253,14 @@ async fn to_destination(
     unreachable()
 }
 
-async fn open(worker: &Worker, destination: &Destination, endpoint: &Endpoint) -> Result<Connection, ConnectError> {
-    let connected = connect(worker, destination, endpoint, Carries::Http).await?;
-    let security = if endpoint.mutual_tls { "mutual_tls" } else { "none" };
+async fn open(
+    worker: &Worker,
+    destination: &Destination,
+    secured: &Secured,
+    endpoint: &Endpoint,
+) -> Result<Connection, ConnectError> {
+    let connected = connect(worker, destination, secured, endpoint, Carries::Http).await?;
+    let security = secured.label(destination, endpoint);
     worker
         .metrics
         .connections
@@ -262,6 +284,7 @@ async fn as_dialled(
     let key = crate::http::pool::Key {
         address: facts.address,
         mutual_tls: false,
+        originated: 0,
     };
     let mut fresh = false;
     for _ in 0..ATTEMPTS {

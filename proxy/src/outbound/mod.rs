@@ -1,9 +1,10 @@
 //! From the pod's application to somewhere. A captured connection passes through these files in this order:
-//! [`connection`] (what was dialled, what it speaks), [`http`] or [`tcp`] (which destination), [`endpoint`] (which of its
-//! pods), [`connect`] (the connection to it, under mutual TLS where the destination says so).
+//! [`connection`] (what was dialled, what it speaks), [`http`] or [`tcp`] (which destination), [`secured`] (under which TLS),
+//! [`endpoint`] (which of its pods), [`connect`] (the connection to it).
 
 pub mod connect;
 pub mod connection;
 pub mod endpoint;
 pub mod http;
+pub mod secured;
 pub mod tcp;

@@ -4,6 +4,7 @@
 use super::connect::{Carries, connect};
 use super::connection::{Dialled, Facts};
 use super::endpoint;
+use super::secured::Secured;
 use crate::http::pool::Lease;
 use crate::net::stream::Stream;
 use crate::net::{dial, relay};
@@ -82,21 +83,29 @@ pub async fn open(worker: &Worker, facts: &Facts, record: &mut Connection) -> Op
         }
     };
     record.to_destination(destination);
+    let secured = match Secured::prepare(worker, destination, &destination.host).await {
+        Ok(secured) => secured,
+        Err(error) => {
+            let detail = format!("{}: {error}", destination.cluster_name());
+            refuse(record, error.reason(), detail);
+            return None;
+        }
+    };
     let mut tried = Vec::new();
     while tried.len() < ATTEMPTS {
-        let Some(at) = endpoint::choose(destination, facts.address, &tried, &worker.upstreams) else {
+        let Some(at) = endpoint::choose(destination, &secured, facts.address, &tried, &worker.upstreams) else {
             break;
         };
         let Some(chosen) = destination.endpoints.get(at) else {
             break;
         };
-        let lease = worker.upstreams.lease(endpoint::key(chosen), |_| false);
-        let connected = connect(worker, destination, chosen, Carries::Opaque).await;
+        let lease = worker.upstreams.lease(secured.key(destination, chosen), |_| false);
+        let connected = connect(worker, destination, &secured, chosen, Carries::Opaque).await;
         record.to_endpoint(destination, chosen);
         match connected {
             Ok(connected) => {
                 record.reached(connected.stream.local_addr());
-                count(if chosen.mutual_tls { "mutual_tls" } else { "none" });
+                count(secured.label(destination, chosen));
                 return Some((connected.stream, Some(lease)));
             }
             Err(error) => refuse(

@@ -17,6 +17,7 @@ use crate::http::pool::Pool;
 use crate::identity::{self, Identity};
 use crate::metrics::Metrics;
 use crate::net::listen::{self, Direction, Slots};
+use crate::origination::{self, Originations};
 use crate::refusals::{Reason, Refusals};
 use crate::telemetry::{AccessLog, Telemetry};
 use crate::worker::Worker;
@@ -96,10 +97,18 @@ pub async fn run(config: Config, log: LogControl) -> anyhow::Result<()> {
     let outbound = listen::bind(OUTBOUND_PORT).with_context(|| format!("port {OUTBOUND_PORT}"))?;
     let inbound = listen::bind(INBOUND_PORT).with_context(|| format!("port {INBOUND_PORT}"))?;
 
+    let originations = Originations::new(
+        provider.clone(),
+        origination::Counters {
+            loaded: metrics.rules_loaded.clone(),
+            refused: metrics.rules_refused.clone(),
+        },
+    );
     let context = || {
         Arc::new(Worker {
             mesh: mesh.clone(),
             identity: identity.clone(),
+            originations: originations.clone(),
             upstreams: Pool::default(),
             application: Pool::default(),
             metrics: metrics.clone(),

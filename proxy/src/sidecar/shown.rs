@@ -6,6 +6,7 @@
 use crate::discovery::{Found, destination_bytes};
 use crate::identity::configs::{Tls, offered};
 use crate::sidecar::{INBOUND_PORT, OUTBOUND_PORT};
+use mesh_core::client_tls::{ClientTls, Origination, ServerCheck, TlsRule};
 use mesh_core::destination::{Destination, Resolution};
 use mesh_core::peer_authentication::{Effective, PortMode};
 use mesh_core::protocol::Declared;
@@ -107,6 +108,11 @@ impl Destined {
 }
 
 fn tls_context(destination: &Destination, tls: Option<&Tls>) -> Option<TlsContext> {
+    if let Some(TlsRule { tls, .. }) = &destination.tls
+        && let ClientTls::Simple(origination) | ClientTls::Mutual(origination, _) = &**tls
+    {
+        return Some(originated(destination, origination));
+    }
     destination.endpoints.iter().find(|endpoint| endpoint.mutual_tls)?;
     let http = matches!(destination.protocol, Declared::Http | Declared::Detect);
     Some(TlsContext {
@@ -115,10 +121,29 @@ fn tls_context(destination: &Destination, tls: Option<&Tls>) -> Option<TlsContex
             // TLS 1.3 between sidecars; 1.2 where an Envoy on the other side asks for it.
             tls_minimum_protocol_version: "TLSv1_2".to_owned(),
             tls_certificate_serial: tls.map(serial).unwrap_or_default(),
-            match_subject_alt_names: destination.identities.iter().map(ToString::to_string).collect(),
+            match_subject_alt_names: destination.accepted(),
         },
         sni: destination.sni(),
     })
+}
+
+/// TLS as a DestinationRule describes it.
+fn originated(destination: &Destination, origination: &Origination) -> TlsContext {
+    let names = match &origination.server {
+        ServerCheck::Verified { subject_alt_names, .. } => &subject_alt_names[..],
+        ServerCheck::Skipped => &[],
+    };
+    let http = matches!(destination.protocol, Declared::Http | Declared::Detect);
+    TlsContext {
+        common_tls_context: CommonTlsContext {
+            alpn_protocols: http.then(|| "http/1.1".to_owned()).into_iter().collect(),
+            tls_minimum_protocol_version: "TLSv1_2".to_owned(),
+            tls_certificate_serial: String::new(),
+            match_subject_alt_names: names.iter().map(ToString::to_string).collect(),
+        },
+        // Without a name of the rule's, each request's own host is sent.
+        sni: origination.sni.as_deref().unwrap_or_default().to_owned(),
+    }
 }
 
 /// The serial number of the leaf in use, as `/certs` writes it.
@@ -277,6 +302,7 @@ mod tests {
             }],
             unready: Vec::new(),
             identities: vec!["spiffe://cluster.local/ns/shop/sa/web".parse().unwrap()],
+            tls: None,
         };
         Found {
             resource: resource.into(),

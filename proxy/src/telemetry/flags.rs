@@ -114,7 +114,7 @@ impl From<Reason> for Flags {
             Reason::Unknown | Reason::NotCaptured | Reason::NoPolicy | Reason::Plaintext => Self::NR,
             Reason::NoEndpoint => Self::UH,
             Reason::Unavailable => Self::NC,
-            Reason::Unreachable | Reason::ServerHandshake | Reason::NoCertificate => Self::UF,
+            Reason::Unreachable | Reason::ServerHandshake | Reason::NoCertificate | Reason::DestinationRule => Self::UF,
             Reason::ClientHandshake => Self::DPE,
             Reason::Limit => Self::OM,
         }

@@ -60,6 +60,7 @@ fn destination() -> Arc<Destination> {
         endpoints: vec![endpoint("10.0.0.1:80", "v1"), endpoint("10.0.0.2:80", "v2")],
         unready: Vec::new(),
         identities: vec![identity.clone()],
+        tls: None,
     })
 }
 

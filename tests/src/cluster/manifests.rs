@@ -105,6 +105,17 @@ pub fn peer_authentication(name: &str, spec: &Value) -> Value {
     })
 }
 
+/// A DestinationRule for a host.
+#[must_use]
+pub fn destination_rule(name: &str, host: &str, policy: &Value) -> Value {
+    json!({
+        "apiVersion": "networking.istio.io/v1",
+        "kind": "DestinationRule",
+        "metadata": {"name": name},
+        "spec": {"host": host, "trafficPolicy": policy},
+    })
+}
+
 /// A PeerAuthentication for a whole namespace, or for the mesh.
 #[must_use]
 pub fn mode(mode: &str) -> Value {

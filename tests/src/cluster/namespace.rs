@@ -1,6 +1,7 @@
 //! A namespace of one test: made with a name of its own, removed at the end, and shown when the test fails.
 
 use std::fmt::Write as _;
+use std::mem::ManuallyDrop;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -38,6 +39,12 @@ impl Namespace {
             made.kubectl(&["get", "serviceaccount", "default"]).ok()
         });
         made
+    }
+
+    /// One that is there already, and stays.
+    #[must_use]
+    pub fn borrowed(name: &str) -> ManuallyDrop<Self> {
+        ManuallyDrop::new(Self { name: name.to_owned() })
     }
 
     /// Runs kubectl in this namespace.
@@ -126,12 +133,32 @@ impl Namespace {
         serde_json::from_str(body).map_err(|error| format!("{error} in {out}"))
     }
 
+    /// Waits until a resource's condition has a reason; whether it holds, and its message.
+    pub fn condition(&self, kind: &str, name: &str, type_: &str, reason: &str) -> (bool, String) {
+        let what = format!("{kind} {}/{name}: {type_} is for {reason}", self.name);
+        until(&what, super::POLICY, || {
+            let object = self.get(kind, name)?;
+            let conditions = object["status"]["conditions"].as_array().ok_or("no conditions")?;
+            let found = conditions.iter().find(|c| c["type"] == type_);
+            let found = found.ok_or_else(|| format!("no condition {type_}"))?;
+            match (found["reason"].as_str(), found["message"].as_str()) {
+                (Some(why), Some(message)) if why == reason => Ok((found["status"] == "True", message.to_owned())),
+                _ => Err(found.to_string()),
+            }
+        })
+    }
+
     /// What a person would look at after a failure: objects, events, and the end of every log.
     #[must_use]
     pub fn shown(&self) -> String {
         let mut shown = format!("--- namespace {}\n", self.name);
         for arguments in [
-            &["get", "pods,services,secrets,peerauthentications", "-o", "wide"][..],
+            &[
+                "get",
+                "pods,services,secrets,peerauthentications,destinationrules",
+                "-o",
+                "wide",
+            ][..],
             &["get", "events", "--sort-by=.lastTimestamp"],
             &[
                 "logs",

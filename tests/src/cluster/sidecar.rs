@@ -68,6 +68,20 @@ impl Sidecar {
         Ok(String::from_utf8_lossy(&answer).into_owned())
     }
 
+    /// The DestinationRule under which a Service's port is called, and its mode; `None` while it is automatic.
+    ///
+    /// # Errors
+    /// When the page cannot be had, or the Service was not called yet.
+    pub fn rule_of(&self, host: &str, port: u16) -> Result<Option<(String, String)>, String> {
+        let page: Value = serde_json::from_str(&self.page("/config_dump")?).map_err(|error| error.to_string())?;
+        let cluster = format!("outbound|{port}||{host}");
+        let mut all = page["discovery"]["destinations"].as_array().into_iter().flatten();
+        let found = all.find(|entry| entry["destination"]["cluster"] == cluster.as_str());
+        let tls = &found.ok_or_else(|| format!("{cluster} was not called"))?["destination"]["client_tls"];
+        let text = |name: &str| tls[name].as_str().map(str::to_owned);
+        Ok(text("rule").zip(text("mode")))
+    }
+
     /// The certificate in use.
     ///
     /// # Errors

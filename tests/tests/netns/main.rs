@@ -5,6 +5,7 @@
 
 mod command_line;
 mod control_plane;
+mod destination_rules;
 mod envoy;
 mod http;
 mod identities;
@@ -18,4 +19,5 @@ mod rotation;
 mod secrets;
 mod telemetry;
 mod tls;
+mod tls_authority;
 mod world;

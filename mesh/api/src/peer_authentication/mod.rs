@@ -8,8 +8,5 @@ mod resource;
 mod status;
 
 pub use parse::{parse, parse_spec, read, warnings};
-pub use resource::{
-    Condition, Generation, MessageLevel, MessageType, ModeName, MutualTls, PeerAuthentication, PeerAuthenticationSpec,
-    PeerAuthenticationStatus, ValidationMessage, WorkloadSelector,
-};
-pub use status::{IN_FORCE, status};
+pub use resource::{ModeName, MutualTls, PeerAuthentication, PeerAuthenticationSpec};
+pub use status::status;

@@ -4,30 +4,18 @@
 use std::collections::BTreeMap;
 
 use kube::ResourceExt;
-use mesh_core::{
-    labels::Selector,
-    peer_authentication::{Mode, Policy},
-};
+use mesh_core::peer_authentication::{Mode, Policy};
 
-use super::{MutualTls, PeerAuthentication, PeerAuthenticationSpec, WorkloadSelector};
-use crate::Invalid;
+use super::{MutualTls, PeerAuthentication, PeerAuthenticationSpec};
+use crate::{Invalid, selector};
 
 /// Reads a resource from an API object of either version. Unknown fields and an absent `spec` are fine, as for the API
 /// server.
 ///
 /// # Errors
 /// One that names the object when it is not of the resource's shape at all.
-pub fn read(mut object: serde_json::Value) -> Result<PeerAuthentication, Invalid> {
-    let shape = |what: String| Invalid::new("PeerAuthentication", what, "an object of security.istio.io/v1");
-    let Some(fields) = object.as_object_mut() else {
-        return Err(shape("not an object".to_owned()));
-    };
-    let spec = fields.entry("spec").or_insert_with(|| serde_json::json!({}));
-    if spec.is_null() {
-        *spec = serde_json::json!({});
-    }
-    fields.entry("metadata").or_insert_with(|| serde_json::json!({}));
-    serde_json::from_value(object).map_err(|error| shape(error.to_string()))
+pub fn read(object: serde_json::Value) -> Result<PeerAuthentication, Invalid> {
+    crate::object::read(object, "an object of security.istio.io/v1")
 }
 
 /// Parses a resource into the policy that decides.
@@ -50,7 +38,7 @@ pub fn parse(resource: &PeerAuthentication) -> Result<Policy, Vec<Invalid>> {
 /// As [`parse`].
 pub fn parse_spec(spec: &PeerAuthenticationSpec) -> Result<Policy, Vec<Invalid>> {
     let mut errors = Vec::new();
-    let selector = selector(spec.selector.as_ref(), &mut errors);
+    let selector = selector::parse("spec.selector", spec.selector.as_ref(), &mut errors);
     let mode = mode("spec.mtls.mode", spec.mtls.as_ref(), &mut errors);
     let ports = ports(spec.port_level_mtls.as_ref(), selector.is_empty(), &mut errors);
     if errors.is_empty() {
@@ -85,34 +73,6 @@ pub fn warnings(spec: &PeerAuthenticationSpec, namespace: &str, root_namespace: 
         }
     }
     warnings
-}
-
-fn selector(selector: Option<&WorkloadSelector>, errors: &mut Vec<Invalid>) -> Selector {
-    let labels = selector
-        .and_then(|selector| selector.match_labels.clone())
-        .unwrap_or_default();
-    for (key, value) in &labels {
-        if key.is_empty() {
-            errors.push(Invalid::new(
-                "spec.selector.matchLabels",
-                key,
-                "keys that are not empty",
-            ));
-        } else if key.contains('*') {
-            errors.push(Invalid::new(
-                "spec.selector.matchLabels",
-                key,
-                "keys without a wildcard",
-            ));
-        }
-        let path = || format!("spec.selector.matchLabels[{key}]");
-        if value.contains('*') {
-            errors.push(Invalid::new(path(), value, "a value without a wildcard"));
-        } else if value.chars().count() > 63 {
-            errors.push(Invalid::new(path(), value, "at most 63 characters"));
-        }
-    }
-    Selector(labels)
 }
 
 fn mode(path: &str, mtls: Option<&MutualTls>, errors: &mut Vec<Invalid>) -> Mode {

@@ -3,10 +3,8 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use mesh_core::peer_authentication::{Policy, Scope, Standing, standing};
 
-use super::{Condition, Generation, PeerAuthentication, PeerAuthenticationStatus, parse};
-
-/// The type of the condition that [`status`] writes.
-pub const IN_FORCE: &str = "InForce";
+use super::{PeerAuthentication, parse};
+use crate::status::{Generation, IN_FORCE, Status, Verdict};
 
 /// Builds a resource's status among all policies of the mesh.
 ///
@@ -18,69 +16,41 @@ pub fn status<'a>(
     all: impl IntoIterator<Item = &'a Policy>,
     root_namespace: &str,
     now: &Time,
-) -> PeerAuthenticationStatus {
+) -> Status {
     let generation = resource.metadata.generation.map(Generation);
-    let (holds, reason, message) = verdict(resource, all, root_namespace);
     let mut status = resource.status.clone().unwrap_or_default();
     status.observed_generation = generation;
-    let conditions = status.conditions.get_or_insert_default();
-    let text = if holds { "True" } else { "False" };
-    let since = conditions
-        .iter()
-        .find(|condition| condition.type_.as_deref() == Some(IN_FORCE) && condition.status.as_deref() == Some(text))
-        .and_then(|condition| condition.last_transition_time.clone())
-        .unwrap_or_else(|| now.clone());
-    let condition = Condition {
-        type_: Some(IN_FORCE.to_owned()),
-        status: Some(text.to_owned()),
-        last_probe_time: None,
-        last_transition_time: Some(since),
-        reason: Some(reason.to_owned()),
-        message: Some(message),
-        observed_generation: generation,
-    };
-    match conditions
-        .iter_mut()
-        .find(|condition| condition.type_.as_deref() == Some(IN_FORCE))
-    {
-        Some(present) => *present = condition,
-        None => conditions.push(condition),
-    }
+    status.set(IN_FORCE, verdict(resource, all, root_namespace), generation, now);
     status
 }
 
-/// Whether it is in force, the reason in one word and the message.
 fn verdict<'a>(
     resource: &PeerAuthentication,
     all: impl IntoIterator<Item = &'a Policy>,
     root_namespace: &str,
-) -> (bool, &'static str, String) {
+) -> Verdict {
     let policy = match parse(resource) {
         Ok(policy) => policy,
-        Err(errors) => return (false, "Invalid", crate::join(&errors)),
+        Err(errors) => return Verdict::no("Invalid", crate::join(&errors)),
     };
     match standing(&policy, all, root_namespace) {
-        Standing::InForce(Scope::Mesh) => (true, "Mesh", "governs the whole mesh".to_owned()),
-        Standing::InForce(Scope::Namespace) => (
-            true,
+        Standing::InForce(Scope::Mesh) => Verdict::yes("Mesh", "governs the whole mesh"),
+        Standing::InForce(Scope::Namespace) => Verdict::yes(
             "Namespace",
             format!("governs the workloads of namespace {}", policy.namespace),
         ),
-        Standing::InForce(Scope::Workload) => (
-            true,
+        Standing::InForce(Scope::Workload) => Verdict::yes(
             "Workload",
             format!("governs the selected workloads of namespace {}", policy.namespace),
         ),
-        Standing::SelectorInRootNamespace => (
-            false,
+        Standing::SelectorInRootNamespace => Verdict::no(
             "SelectorInRootNamespace",
             format!(
                 "ignored: in the root namespace {root_namespace} a PeerAuthentication governs the whole mesh and takes no \
                  selector; move it to the workloads' namespace or remove spec.selector"
             ),
         ),
-        Standing::Shadowed { by } => (
-            false,
+        Standing::Shadowed { by } => Verdict::no(
             "Shadowed",
             format!("ignored: {by} is older and has the same scope; of several the oldest wins"),
         ),
@@ -92,6 +62,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::status::Condition;
 
     fn resource(namespace: &str, name: &str, second: u8, spec: serde_json::Value) -> PeerAuthentication {
         super::super::read(json!({
@@ -109,13 +80,8 @@ mod tests {
         serde_json::from_value(json!(format!("2026-02-01T00:00:{second:02}Z"))).unwrap()
     }
 
-    fn in_force(status: &PeerAuthenticationStatus) -> &Condition {
-        status
-            .conditions
-            .iter()
-            .flatten()
-            .find(|c| c.type_.as_deref() == Some(IN_FORCE))
-            .unwrap()
+    fn in_force(status: &Status) -> &Condition {
+        status.condition(IN_FORCE).unwrap()
     }
 
     #[test]

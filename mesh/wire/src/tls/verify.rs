@@ -146,7 +146,8 @@ pub fn explain_io(error: &std::io::Error) -> String {
 }
 
 /// webpki's verdict in rustls' words, so that the alert sent and the error logged say what was wrong.
-fn certificate_error(error: webpki::Error) -> rustls::Error {
+#[must_use]
+pub fn certificate_error(error: webpki::Error) -> rustls::Error {
     match error {
         webpki::Error::CertExpired { .. } => CertificateError::Expired.into(),
         webpki::Error::CertNotValidYet { .. } => CertificateError::NotValidYet.into(),

@@ -79,6 +79,7 @@ fn destination(host: &str, address: &str) -> wire::Destination {
         }],
         unready: Vec::new(),
         identities: vec![identity],
+        tls: None,
     })
 }
 
