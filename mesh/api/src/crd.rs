@@ -54,8 +54,11 @@ fn with_versions(mut crd: Value, names: &[&str]) -> Value {
             schema.remove("required");
         }
         if let Some(spec) = schema.pointer_mut("/properties/spec").and_then(Value::as_object_mut) {
-            // An absent spec reads as an empty one, so that clients whose types need one can decode the object.
-            spec.insert("default".to_owned(), json!({}));
+            // An absent spec reads as an empty one, so that clients whose types need one can decode the object; where it
+            // may not be empty, it is refused.
+            if !spec.contains_key("required") {
+                spec.insert("default".to_owned(), json!({}));
+            }
         }
     }
     let versions: Vec<Value> = names

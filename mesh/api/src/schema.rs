@@ -42,7 +42,6 @@ pub(crate) fn duration(_: &mut SchemaGenerator) -> Schema {
         "type": "string",
         "x-kubernetes-validations": [{
             "message": "must be a valid duration greater than 1ms",
-            "messageExpression": "'must be a valid duration of at least 1ms, found ' + self",
             "rule": "duration(self) >= duration('1ms')"
         }]
     })

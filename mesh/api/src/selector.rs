@@ -19,7 +19,6 @@ pub struct WorkloadSelector {
         "x-kubernetes-validations" = [
             {
                 "message": "wildcard not allowed in label key match",
-                "messageExpression": "'wildcard not allowed in label key match, found ' + self.filter(key, key.contains('*')).join(', ')",
                 "rule": "self.all(key, !key.contains(\"*\"))"
             },
             {

@@ -41,7 +41,6 @@ use crate::status::Status;
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = [{
     "message": "portLevelMtls requires selector",
-    "messageExpression": "'portLevelMtls requires selector, found none beside the ports ' + self.portLevelMtls.map(key, key).join(', ')",
     "rule": "has(self.portLevelMtls) ? (((has(self.selector) && has(self.selector.matchLabels)) ? self.selector.matchLabels : {}).size() > 0) : true"
 }]))]
 pub struct PeerAuthenticationSpec {
@@ -57,7 +56,6 @@ pub struct PeerAuthenticationSpec {
         "minProperties" = 1,
         "x-kubernetes-validations" = [{
             "message": "port must be between 1-65535",
-            "messageExpression": "'port must be between 1-65535, found ' + self.filter(key, int(key) <= 0 || int(key) > 65535).join(', ')",
             "rule": "self.all(key, 0 < int(key) && int(key) <= 65535)"
         }]
     ))]
