@@ -24,6 +24,9 @@ class Values(unittest.TestCase):
             ("workloadCertTTL=24", "/workloadCertTTL"),
             ("meshConfig.outboundTrafficPolicy.mode=SOME", "/meshConfig/outboundTrafficPolicy/mode"),
             ("proxy.logLevel=loud", "/proxy/logLevel"),
+            ("proxy.statusPort=15090", "/proxy/statusPort"),
+            ("proxy.readinessPeriodSeconds=0", "/proxy/readinessPeriodSeconds"),
+            ("revisionTags={A b}", "/revisionTags/0"),
             ("networkPolicy.metricsFrom=null", "/networkPolicy"),
             ("networkPolicy.apiServerPorts={70000}", "/networkPolicy/apiServerPorts/0"),
         ]:
@@ -43,6 +46,33 @@ class Values(unittest.TestCase):
         taken, said = template("proxy.resources.limits.cpu=2")
         self.assertTrue(taken, said)
         self.assertIn('cpu: "2"', said)
+
+    def test_tags_select_a_revision_beside_its_name(self):
+        def entries(*settings):
+            taken, said = template(*settings)
+            self.assertTrue(taken, said)
+            return next(part for part in said.split("\n---") if "kind: MutatingWebhookConfiguration\n" in part)
+
+        plain, tagged = entries("revision=v2"), entries("revision=v2", "revisionTags={prod,default}")
+        self.assertEqual(plain.count('values: ["v2"]'), 2)
+        self.assertEqual(tagged.count('values: ["v2","prod","default"]'), 2)
+        for said, default in (plain, False), (tagged, True), (entries(), True):
+            self.assertEqual("name: namespace.sidecar-injector.istio.io" in said, default)
+
+    def test_the_control_planes_pods_go_where_they_are_told(self):
+        for component in ("operator", "webhook"):
+            taken, said = template(
+                f"{component}.nodeSelector.tier=infra",
+                f"{component}.priorityClassName=system-cluster-critical",
+                f"{component}.tolerations[0].key=infra",
+                f"{component}.affinity.nodeAffinity.marked=front",
+            )
+            self.assertTrue(taken, said)
+            deployment = next(
+                part for part in said.split("\n---") if "kind: Deployment\n" in part and f"name: pinnace-{component}\n" in part
+            )
+            for word in ("tier: infra", "priorityClassName: system-cluster-critical", "- key: infra", "marked: front"):
+                self.assertIn(word, deployment)
 
     def test_the_operator_can_be_confined_to_namespaces(self):
         taken, said = template("operator.namespaces={shop,payments}")

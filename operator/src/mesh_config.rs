@@ -73,6 +73,9 @@ fn take(text: &str, name: &str, publish: &watch::Sender<Option<Arc<MeshConfig>>>
     match MeshConfig::parse(text) {
         Ok(config) => {
             metrics.mesh_config_usable.set(1);
+            metrics
+                .mesh_config_ignored
+                .set(i64::try_from(config.ignored.len()).unwrap_or(i64::MAX));
             if publish.borrow().as_deref() == Some(&config) {
                 return;
             }

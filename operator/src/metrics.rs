@@ -39,6 +39,8 @@ pub struct Metrics {
     pub watch_errors: IntCounterVec,
     /// Whether the meshConfig in the ConfigMap can be used as it stands.
     pub mesh_config_usable: IntGauge,
+    /// Fields of the meshConfig in force that nothing reads.
+    pub mesh_config_ignored: IntGauge,
     /// Pods whose kubelet was nudged to read a new certificate, by result.
     pub nudges: IntCounterVec,
     /// Discovery streams that are open.
@@ -171,6 +173,10 @@ impl Metrics {
                 "kind",
             ),
             mesh_config_usable: gauge("pinnace_mesh_config_usable", "Whether the meshConfig can be used."),
+            mesh_config_ignored: gauge(
+                "pinnace_mesh_config_ignored_fields",
+                "Fields of the meshConfig in force that nothing reads; the log names them.",
+            ),
             nudges: counters(
                 "pinnace_certificate_nudges_total",
                 "Pods whose kubelet was told of a new certificate.",

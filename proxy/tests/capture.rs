@@ -356,6 +356,7 @@ fn what_is_excluded_passes() {
     let seen = people(&net);
     for family in [0, 1] {
         let (pod, peer) = (POD[family], PEER[family]);
+        let elsewhere = ["192.0.2.1", "2001:db8::1"][family];
         for (args, from, to, port, arrives) in [
             (&["--exclude-outbound-ports=80"][..], &net.pod, peer, 80, 80),
             (&["--exclude-outbound-ports=80"], &net.pod, peer, 443, 15001),
@@ -394,6 +395,15 @@ fn what_is_excluded_passes() {
             (&["--exclude-inbound-ports=8080"], &net.peer, pod, APP, APP),
             (&["--include-inbound-ports=8080"], &net.peer, pod, APP, 15006),
             (&["--include-inbound-ports="], &net.peer, pod, APP, APP),
+            // The peer is a virtual machine behind the pod, whose calls elsewhere pass through it.
+            (&["--reroute-virtual-interfaces=eth0"], &net.peer, elsewhere, 80, 15001),
+            (
+                &["--reroute-virtual-interfaces=et+", "--include-outbound-ip-ranges=192.0.2.0/24,2001:db8::/32"],
+                &net.peer,
+                elsewhere,
+                80,
+                15001,
+            ),
         ] {
             net.capture(args);
             assert_eq!(

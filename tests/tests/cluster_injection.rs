@@ -199,6 +199,91 @@ fn a_bad_annotation_is_refused_with_its_name_its_value_and_what_is_accepted() {
 }
 
 #[test]
+fn annotations_without_effect_are_told() {
+    let Some(_cluster) = Cluster::shared() else { return };
+    let mesh = Namespace::injected("inject");
+    let mut pod = idle("a");
+    pod["metadata"]["annotations"]["sidecar.istio.io/extraStatTags"] = json!("region");
+    pod["metadata"]["annotations"]["proxy.istio.io/config"] = json!("{tracing: {sampling: 10}}");
+    let said = kubectl(
+        &["-n", &mesh.name, "create", "--dry-run=server", "-f", "-"],
+        &pod.to_string(),
+    );
+    assert!(said.good, "{}", said.all());
+    for word in [
+        "Warning: annotation sidecar.istio.io/extraStatTags has no effect",
+        "Warning: annotation proxy.istio.io/config.tracing has no effect",
+    ] {
+        assert!(said.all().contains(word), "no {word:?} in: {}", said.all());
+    }
+}
+
+#[test]
+fn a_container_of_the_pods_own_is_merged() {
+    let Some(_cluster) = Cluster::shared() else { return };
+    let mesh = Namespace::injected("inject");
+    let mut pod = idle("a");
+    let own = json!({"name": "istio-proxy", "image": "auto", "resources": {"limits": {"memory": "2Gi"}}});
+    pod["spec"]["containers"].as_array_mut().unwrap().push(own);
+    let made = mesh.would_create(&pod).unwrap();
+    assert_eq!(made["spec"]["containers"].as_array().unwrap().len(), 1);
+    let sidecar = sidecar(&made).unwrap();
+    assert_eq!(sidecar["resources"]["limits"]["memory"], "2Gi");
+    assert_ne!(sidecar["image"], "auto");
+    assert_eq!(sidecar["restartPolicy"], "Always");
+    let mounts = sidecar["volumeMounts"].to_string();
+    assert!(
+        !mounts.contains("serviceaccount"),
+        "the token is not for the sidecar: {mounts}"
+    );
+}
+
+#[test]
+fn the_sleep_before_the_end_is_what_the_api_server_takes() {
+    let Some(_cluster) = Cluster::shared() else { return };
+    let mesh = Namespace::injected("inject");
+    let mut pod = idle("a");
+    pod["metadata"]["annotations"]["policy.pinnace.dev/pre-stop-sleep"] = json!("5s");
+    let made = mesh.would_create(&pod).unwrap();
+    let hook = &made["spec"]["containers"][0]["lifecycle"]["preStop"];
+    assert_eq!(*hook, json!({"sleep": {"seconds": 5}}));
+    pod["spec"]["terminationGracePeriodSeconds"] = json!(5);
+    let refusal = mesh.would_create(&pod).unwrap_err();
+    for word in ["policy.pinnace.dev/pre-stop-sleep", "terminationGracePeriodSeconds (5)"] {
+        assert!(refusal.contains(word), "no {word:?} in: {refusal}");
+    }
+}
+
+#[test]
+fn a_namespace_that_enforces_pod_security_is_explained() {
+    let Some(_cluster) = Cluster::shared() else { return };
+    for level in ["baseline", "restricted"] {
+        let labels = [("istio-injection", "enabled"), ("pod-security.kubernetes.io/enforce", level)];
+        let namespace = Namespace::new(&unique("secured"), &labels);
+        // The webhook watches namespaces: until it has seen this one, the API server itself refuses.
+        until("the webhook's refusal", START, || {
+            let refusal = namespace.would_create(&idle("a")).unwrap_err();
+            let explained = ["sidecar injection", level, "NET_ADMIN", "pod-security.kubernetes.io/enforce=privileged"];
+            if explained.iter().all(|word| refusal.contains(word)) {
+                Ok(())
+            } else {
+                Err(refusal)
+            }
+        });
+        // Without the redirect the sidecar passes, at both levels.
+        let mut pod = idle("a");
+        pod["metadata"]["annotations"]["sidecar.istio.io/interceptionMode"] = json!("NONE");
+        let container = &mut pod["spec"]["containers"][0];
+        container["securityContext"] = json!({
+            "allowPrivilegeEscalation": false, "runAsNonRoot": true, "runAsUser": 65532,
+            "capabilities": {"drop": ["ALL"]}, "seccompProfile": {"type": "RuntimeDefault"},
+        });
+        let made = namespace.would_create(&pod).unwrap();
+        assert!(sidecar(&made).is_some(), "{level}");
+    }
+}
+
+#[test]
 fn service_accounts_of_every_kind_of_name() {
     let Some(_cluster) = Cluster::shared() else { return };
     let mesh = Namespace::injected("inject");

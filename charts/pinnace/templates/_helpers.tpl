@@ -14,6 +14,16 @@
 {{/* The name by which labels select this control plane. */}}
 {{- define "pinnace.revision" -}}{{ default "default" .Values.revision }}{{- end -}}
 
+{{/* All names by which labels select it, as JSON. */}}
+{{- define "pinnace.revisions" -}}
+{{- prepend .Values.revisionTags (include "pinnace.revision" .) | uniq | toJson -}}
+{{- end -}}
+
+{{/* "true" for the default control plane: the one without a revision, or with the tag "default". */}}
+{{- define "pinnace.isDefault" -}}
+{{- if or (not .Values.revision) (has "default" .Values.revisionTags) }}true{{ end -}}
+{{- end -}}
+
 {{/* HUB/IMAGE:TAG, unless the image is a whole reference already. Give it (list $ "image"). */}}
 {{- define "pinnace.image" -}}
 {{- $root := index . 0 }}{{ $image := index . 1 -}}
@@ -61,6 +71,9 @@ nodeSelector: {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- with $values.tolerations }}
 tolerations: {{- toYaml . | nindent 0 }}
+{{- end }}
+{{- with $values.affinity }}
+affinity: {{- toYaml . | nindent 2 }}
 {{- end }}
 # Preferred, not required: a cluster of one node runs both replicas.
 topologySpreadConstraints:

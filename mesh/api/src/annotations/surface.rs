@@ -253,11 +253,11 @@ pub const LABELS: &[Entry] = &[
     ),
     honoured(
         crate::labels::NETWORK,
-        "added from the chart's `global.network` where that is set; endpoints of all networks are called directly",
+        "added from the chart's `network` where that is set; endpoints of all networks are called directly",
     ),
     ignored(
         crate::labels::CLUSTER,
-        "the cluster's name is the chart's, `multiCluster.clusterName`",
+        "the cluster's name is the chart's `clusterName`",
     ),
 ];
 
