@@ -3,12 +3,13 @@
 
 docker_answers() { command -v docker >/dev/null && timeout 5 docker info >/dev/null 2>&1; }
 
-# oci_build NAME FOLDER TAR: builds FOLDER/Dockerfile as image NAME into an archive that `ctr images import` reads.
+# oci_build NAME FOLDER TAR [ARCH]: builds FOLDER/Dockerfile as image NAME into an archive that `ctr images import` reads,
+# for this machine's architecture or the one named. Nothing is run in the image, so that any can be built.
 oci_build() {
-  local name=$1 folder=$2 tar=$3 part=$3.part
+  local name=$1 folder=$2 tar=$3 part=$3.part arch=${4:-}
   rm -f "$part"
   if docker_answers; then
-    docker build --quiet --tag "$name" "$folder"
+    docker build --quiet ${arch:+--platform "linux/$arch"} --tag "$name" "$folder"
     docker save --output "$part" "$name"
   else
     # vfs and chroot ask nothing of the kernel; the storage is per build and thrown away, so that builds neither
@@ -16,7 +17,7 @@ oci_build() {
     local store
     store=$(mktemp -d "$CACHE/tmp/buildah.XXXXXX")
     local buildah=(buildah --storage-driver vfs --root "$store/root" --runroot "$store/run")
-    "${buildah[@]}" bud --quiet --isolation chroot --format docker --tag "$name" "$folder"
+    "${buildah[@]}" bud --quiet ${arch:+--arch "$arch"} --isolation chroot --format docker --tag "$name" "$folder"
     "${buildah[@]}" push --quiet "$name" "docker-archive:$part:$name"
     rm -rf "$store"
   fi

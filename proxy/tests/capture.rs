@@ -398,7 +398,10 @@ fn what_is_excluded_passes() {
             // The peer is a virtual machine behind the pod, whose calls elsewhere pass through it.
             (&["--reroute-virtual-interfaces=eth0"], &net.peer, elsewhere, 80, 15001),
             (
-                &["--reroute-virtual-interfaces=et+", "--include-outbound-ip-ranges=192.0.2.0/24,2001:db8::/32"],
+                &[
+                    "--reroute-virtual-interfaces=et+",
+                    "--include-outbound-ip-ranges=192.0.2.0/24,2001:db8::/32",
+                ],
                 &net.peer,
                 elsewhere,
                 80,

@@ -258,12 +258,20 @@ fn the_sleep_before_the_end_is_what_the_api_server_takes() {
 fn a_namespace_that_enforces_pod_security_is_explained() {
     let Some(_cluster) = Cluster::shared() else { return };
     for level in ["baseline", "restricted"] {
-        let labels = [("istio-injection", "enabled"), ("pod-security.kubernetes.io/enforce", level)];
+        let labels = [
+            ("istio-injection", "enabled"),
+            ("pod-security.kubernetes.io/enforce", level),
+        ];
         let namespace = Namespace::new(&unique("secured"), &labels);
         // The webhook watches namespaces: until it has seen this one, the API server itself refuses.
         until("the webhook's refusal", START, || {
             let refusal = namespace.would_create(&idle("a")).unwrap_err();
-            let explained = ["sidecar injection", level, "NET_ADMIN", "pod-security.kubernetes.io/enforce=privileged"];
+            let explained = [
+                "sidecar injection",
+                level,
+                "NET_ADMIN",
+                "pod-security.kubernetes.io/enforce=privileged",
+            ];
             if explained.iter().all(|word| refusal.contains(word)) {
                 Ok(())
             } else {
