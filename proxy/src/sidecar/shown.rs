@@ -7,7 +7,7 @@ use crate::discovery::{Found, destination_bytes};
 use crate::identity::configs::{Tls, offered};
 use crate::sidecar::{INBOUND_PORT, OUTBOUND_PORT};
 use mesh_core::client_tls::{ClientTls, Origination, ServerCheck, TlsRule};
-use mesh_core::destination::{Destination, Resolution};
+use mesh_core::destination::{Destination, Resolution, Security};
 use mesh_core::peer_authentication::{Effective, PortMode};
 use mesh_core::protocol::Declared;
 use mesh_wire::admin::{
@@ -100,6 +100,7 @@ impl Destined {
             version: found.version,
             resources: resources.iter().map(ToString::to_string).collect(),
             unused_seconds: Some(found.unused_seconds.into()),
+            destination_rule: destination.tls.as_ref().map(|it| rule(&it.rule)),
             tls_context: tls_context(destination, tls),
             endpoints: endpoints(destination),
             ..bare
@@ -113,7 +114,7 @@ fn tls_context(destination: &Destination, tls: Option<&Tls>) -> Option<TlsContex
     {
         return Some(originated(destination, origination));
     }
-    destination.endpoints.iter().find(|endpoint| endpoint.mutual_tls)?;
+    destination.endpoints.iter().find(|it| under_mesh(destination, it))?;
     let http = matches!(destination.protocol, Declared::Http | Declared::Detect);
     Some(TlsContext {
         common_tls_context: CommonTlsContext {
@@ -125,6 +126,17 @@ fn tls_context(destination: &Destination, tls: Option<&Tls>) -> Option<TlsContex
         },
         sni: destination.sni(),
     })
+}
+
+/// Whether an endpoint is called under the mesh's mutual TLS, a rule considered.
+fn under_mesh(destination: &Destination, endpoint: &mesh_core::destination::Endpoint) -> bool {
+    destination.security(endpoint) == Security::Mesh
+}
+
+/// `NAME.NAMESPACE` as Istio writes it, of `NAMESPACE/NAME`.
+fn rule(name: &str) -> String {
+    name.split_once('/')
+        .map_or_else(|| name.to_owned(), |(namespace, name)| format!("{name}.{namespace}"))
 }
 
 /// TLS as a DestinationRule describes it.
@@ -158,7 +170,7 @@ fn endpoints(destination: &Destination) -> Vec<Endpoint> {
         address: endpoint.address.to_string(),
         // Those that are not ready are not sent.
         status: "HEALTHY".to_owned(),
-        mutual_tls: endpoint.mutual_tls,
+        mutual_tls: under_mesh(destination, endpoint),
         identity: endpoint.identity.as_ref().map(ToString::to_string),
         workload: endpoint.workload.canonical_name.to_string(),
     };
@@ -348,6 +360,44 @@ mod tests {
             ["spiffe://cluster.local/ns/shop/sa/web"]
         );
         assert_eq!(shown.endpoints[0].address, "10.0.0.1:8080");
+    }
+
+    #[test]
+    fn a_destination_rule_is_named_and_decides() {
+        let shown = |tls: ClientTls| {
+            let mut found = found("host/web:80", Resolution::Balanced);
+            let mut destination = Destination::clone(&found.destination);
+            destination.tls = Some(TlsRule {
+                rule: "shop/web".into(),
+                tls: Arc::new(tls),
+            });
+            found.destination = Arc::new(destination);
+            let all = clusters(&Workload::default(), vec![found]);
+            all.into_iter().next_back().unwrap().shown(None)
+        };
+        for (tls, mutual, sni) in [
+            (ClientTls::Disable, false, None),
+            (ClientTls::Refused("no such file".into()), false, None),
+            (
+                ClientTls::IstioMutual(mesh_core::client_tls::MeshNames::default()),
+                true,
+                Some("outbound_.80_._.web.shop.svc.cluster.local"),
+            ),
+            (
+                ClientTls::Simple(Origination {
+                    sni: Some("example.org".into()),
+                    ..Origination::default()
+                }),
+                false,
+                Some("example.org"),
+            ),
+        ] {
+            let mode = tls.mode();
+            let cluster = shown(tls);
+            assert_eq!(cluster.destination_rule.as_deref(), Some("web.shop"), "{mode}");
+            assert_eq!(cluster.endpoints[0].mutual_tls, mutual, "{mode}");
+            assert_eq!(cluster.tls_context.as_ref().map(|it| it.sni.as_str()), sni, "{mode}");
+        }
     }
 
     #[test]
