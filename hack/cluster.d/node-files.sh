@@ -1,13 +1,25 @@
 # Sourced by hack/cluster: the files that the node starts from.
 # shellcheck shell=bash
 
+# node_files NODE: of the first one, which has the certificate authority, before the others.
 node_files() {
-  mkdir -p "$NODE_FILES"/{pki,cni} "$STATE/log"
-  certificates
-  kubeconfig admin admin
-  cp "$NODE_FILES/admin.conf" "$STATE/admin.conf"
-  kubeconfig controller-manager controller-manager
-  kubeconfig scheduler scheduler
+  node_vars "$1"
+  mkdir -p "$NODE_FILES"/{pki,cni} "$NODE_STATE/log"
+  if [ "$NODE" = node1 ]; then
+    certificates
+    kubeconfig admin admin
+    cp "$NODE_FILES/admin.conf" "$STATE/admin.conf"
+    kubeconfig controller-manager controller-manager
+    kubeconfig scheduler scheduler
+  else
+    cp "$STATE/lib/node/pki/ca.crt" "$STATE/lib/node/pki/ca.key" "$NODE_FILES/pki/"
+  fi
+  (
+    cd "$NODE_FILES/pki" || exit
+    certificate proxy /CN=system:kube-proxy DNS:proxy
+    certificate node "/O=system:nodes/CN=system:node:$NODE" "DNS:$NODE,IP:$NODE_IP"
+  )
+  [ "$NODE" = node1 ] || rm "$NODE_FILES/pki/ca.key"
   kubeconfig proxy proxy
   kubeconfig node node
   containerd_config >"$NODE_FILES/containerd.toml"
@@ -24,12 +36,10 @@ certificates() (
   openssl ec -in sa.key -pubout -out sa.pub 2>/dev/null
   local service=kubernetes.default
   certificate apiserver /CN=kube-apiserver \
-    "DNS:kubernetes,DNS:$service,DNS:$service.svc,DNS:$service.svc.cluster.local,DNS:localhost,IP:$KUBERNETES_IP,IP:$NODE_IP,IP:127.0.0.1"
+    "DNS:kubernetes,DNS:$service,DNS:$service.svc,DNS:$service.svc.cluster.local,DNS:localhost,IP:$KUBERNETES_IP,IP:$API_IP,IP:127.0.0.1"
   certificate admin /O=system:masters/CN=admin DNS:admin
   certificate controller-manager /CN=system:kube-controller-manager DNS:controller-manager
   certificate scheduler /CN=system:kube-scheduler DNS:scheduler
-  certificate proxy /CN=system:kube-proxy DNS:proxy
-  certificate node /O=system:nodes/CN=system:node:node1 "DNS:node1,IP:$NODE_IP"
 )
 
 certificate() { # NAME SUBJECT ALTERNATIVE_NAMES
@@ -46,7 +56,7 @@ apiVersion: v1
 kind: Config
 clusters:
 - name: pinnace
-  cluster: {server: "https://$NODE_IP:6443", certificate-authority-data: $(base64 -w0 "$pki/ca.crt")}
+  cluster: {server: "https://$API_IP:6443", certificate-authority-data: $(base64 -w0 "$pki/ca.crt")}
 users:
 - name: $2
   user:
@@ -97,7 +107,7 @@ kind: KubeletConfiguration
 failCgroupV1: false
 failSwapOn: false
 cgroupDriver: cgroupfs
-cgroupRoot: /$CGROUP
+cgroupRoot: /$NODE_CGROUP
 enforceNodeAllocatable: []
 containerRuntimeEndpoint: unix:///run/containerd/containerd.sock
 authentication: {anonymous: {enabled: false}, webhook: {enabled: true}, x509: {clientCAFile: /var/lib/node/pki/ca.crt}}

@@ -37,7 +37,7 @@ leftovers() {
   ip netns list 2>/dev/null | awk '/^cni-/ {print "namespace " $1}'
   nft list tables 2>/dev/null | grep -E 'kube|CNI' | sed 's/^/rules /'
   iptables-save 2>/dev/null | grep -E 'KUBE|CNI' | sed 's/^/rules /'
-  while read -r h; do [ ! -d "$h/$CGROUP" ] || echo "control group $h/$CGROUP"; done < <(cgroup_hierarchies)
+  while read -r h; do [ ! -d "$h/$CGROUP" ] || echo "control group $h/$CGROUP"; done < <(every_hierarchy)
   [ ! -e "$STATE" ] || echo "state $STATE"
   return 0
 }
