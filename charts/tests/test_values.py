@@ -27,6 +27,7 @@ class Values(unittest.TestCase):
             ("proxy.statusPort=15090", "/proxy/statusPort"),
             ("proxy.readinessPeriodSeconds=0", "/proxy/readinessPeriodSeconds"),
             ("revisionTags={A b}", "/revisionTags/0"),
+            ("proxy.kernelTLS=on", "/proxy/kernelTLS"),
             ("networkPolicy.metricsFrom=null", "/networkPolicy"),
             ("networkPolicy.apiServerPorts={70000}", "/networkPolicy/apiServerPorts/0"),
         ]:

@@ -7,6 +7,7 @@ pub mod discovery;
 pub mod http;
 pub mod identity;
 pub mod inbound;
+pub mod kernel_tls;
 pub mod metrics;
 pub mod net;
 pub mod origination;

@@ -61,6 +61,8 @@ pub struct Values {
     pub log_level: String,
     /// `global.proxy.concurrency`.
     pub concurrency: u32,
+    /// `global.proxy.kernelTLS`: `auto` or `off`.
+    pub kernel_tls: String,
     /// `global.proxy.holdApplicationUntilProxyStarts`.
     pub hold_application: bool,
     /// `global.proxy.resources`.
@@ -156,6 +158,7 @@ impl Values {
             cluster_domain: or(global.proxy.cluster_domain, "cluster.local"),
             log_level: or(global.proxy.log_level, "info"),
             concurrency: global.proxy.concurrency.unwrap_or(2),
+            kernel_tls: kernel_tls(global.proxy.kernel_tls)?,
             hold_application: global.proxy.hold_application_until_proxy_starts,
             proxy_resources: global.proxy.resources.unwrap_or_else(default_resources),
             init_resources: global.proxy_init.resources.unwrap_or_else(default_resources),
@@ -220,6 +223,14 @@ fn status_port(given: u16) -> Result<u16, Invalid> {
         return Err(Invalid::new("global.proxy.statusPort", given, accepted));
     }
     Ok(given)
+}
+
+fn kernel_tls(given: String) -> Result<String, Invalid> {
+    match given.as_str() {
+        "" => Ok("off".to_owned()),
+        "auto" | "off" => Ok(given),
+        _ => Err(Invalid::new("global.proxy.kernelTLS", given, "auto or off")),
+    }
 }
 
 /// Istio's defaults for both containers.
@@ -300,6 +311,8 @@ struct Proxy {
     cluster_domain: String,
     log_level: String,
     concurrency: Option<u32>,
+    #[serde(rename = "kernelTLS")]
+    kernel_tls: String,
     hold_application_until_proxy_starts: bool,
     resources: Option<ResourceRequirements>,
     #[serde(rename = "includeIPRanges")]
@@ -329,6 +342,7 @@ impl Default for Proxy {
             cluster_domain: none(),
             log_level: none(),
             concurrency: None,
+            kernel_tls: none(),
             hold_application_until_proxy_starts: false,
             resources: None,
             include_ip_ranges: all(),
@@ -421,6 +435,10 @@ mod tests {
             (
                 "global: {imagePullPolicy: Sometimes}",
                 "global.imagePullPolicy: \"Sometimes\"",
+            ),
+            (
+                "global: {proxy: {kernelTLS: always}}",
+                "global.proxy.kernelTLS: \"always\"",
             ),
             ("policy: perhaps", "values: \"policy: unknown variant `perhaps`"),
             (

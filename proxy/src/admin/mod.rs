@@ -15,6 +15,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use mesh_wire::admin::KernelTls;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -36,6 +37,8 @@ pub struct Config {
     pub pod_address: IpAddr,
     /// How the proxy is called on `/server_info`: `POD.NAMESPACE`.
     pub name: String,
+    /// What was found of TLS by the kernel, for `/server_info`.
+    pub kernel_tls: KernelTls,
 }
 
 /// Where the servers listen.
@@ -81,6 +84,7 @@ impl Servers {
             probes,
             pod_address,
             name,
+            kernel_tls,
         } = config;
         let listeners = [
             (Server::Admin, addresses.admin),
@@ -97,6 +101,7 @@ impl Servers {
             handles,
             prober,
             name,
+            kernel_tls,
             started: Instant::now(),
         });
         Ok(Self {

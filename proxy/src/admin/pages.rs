@@ -8,7 +8,7 @@ use std::time::{Instant, SystemTime};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri, header};
 use http_body_util::Full;
-use mesh_wire::admin::PAGE_ENTRIES;
+use mesh_wire::admin::{KernelTls, PAGE_ENTRIES};
 use prometheus::TextEncoder;
 use serde::Serialize;
 use serde_json::json;
@@ -35,6 +35,7 @@ pub(super) struct Pages {
     pub(super) handles: Handles,
     pub(super) prober: Prober,
     pub(super) name: String,
+    pub(super) kernel_tls: KernelTls,
     pub(super) started: Instant,
 }
 
@@ -234,6 +235,7 @@ impl Pages {
             "node": { "id": self.name },
             "readiness": readiness,
             "log_level": self.handles.log.level(),
+            "kernel_tls": self.kernel_tls,
         }))
     }
 }

@@ -95,6 +95,10 @@ fn start(probes: &str) -> Running {
         probes: Probes::parse(probes).unwrap(),
         pod_address: Ipv4Addr::LOCALHOST.into(),
         name: "web-0.shop".to_owned(),
+        kernel_tls: KernelTls {
+            setting: "auto".to_owned(),
+            ..KernelTls::default()
+        },
     };
     let servers = Servers::bind(config, handles.clone()).unwrap();
     let at = servers.addresses().unwrap();
@@ -217,6 +221,7 @@ async fn a_peer_from_outside_is_refused() {
         probes: Probes::default(),
         pod_address: own.into(),
         name: String::new(),
+        kernel_tls: KernelTls::default(),
     };
     let servers = Servers::bind(config, handles.clone()).unwrap();
     let agent = SocketAddr::new(own.into(), servers.addresses().unwrap().agent.port());
@@ -298,6 +303,7 @@ async fn pages_show_what_they_promise() {
         (&info["state"], &info["node"]["id"]),
         (&Value::from("LIVE"), &Value::from("web-0.shop"))
     );
+    assert_eq!(info["kernel_tls"]["setting"], "auto");
     assert!(to(admin, "GET", "/help").await.1.contains("/quitquitquit (POST)"));
 
     for (at, method, path, status) in [

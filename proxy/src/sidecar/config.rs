@@ -2,6 +2,7 @@
 //! All of it is parsed before anything begins, and every mistake is reported at once.
 
 use crate::admin::{ProbeError, Probes};
+use crate::kernel_tls;
 use clap::Args;
 use mesh_core::identity::SpiffeId;
 use std::net::IpAddr;
@@ -61,6 +62,9 @@ pub struct Flags {
     /// How long open connections may go on once the pod ends, in seconds.
     #[arg(long, env = "TERMINATION_DRAIN_DURATION_SECONDS", default_value = "5")]
     termination_drain_duration_seconds: String,
+    /// TLS by the kernel: auto (where it can be) or off.
+    #[arg(long, env = "KERNEL_TLS", default_value = "off")]
+    kernel_tls: String,
     /// The probes and hooks that the webhook redirected, JSON.
     #[arg(long, env = "ISTIO_KUBE_APP_PROBERS", default_value = "{}")]
     istio_kube_app_probers: String,
@@ -97,6 +101,8 @@ pub struct Config {
     pub takes_while_draining: Duration,
     /// How long open connections may go on once the pod ends.
     pub drain: Duration,
+    /// What was asked of TLS by the kernel.
+    pub kernel_tls: kernel_tls::Setting,
     /// Probes and hooks.
     pub probes: Probes,
 }
@@ -170,6 +176,10 @@ impl Config {
         if !matches!(flags.tls_resumption.as_str(), "on" | "off") {
             value("TLS_RESUMPTION", &flags.tls_resumption, "on or off");
         }
+        let kernel_tls = flags.kernel_tls.parse().unwrap_or_else(|()| {
+            value("KERNEL_TLS", &flags.kernel_tls, "auto or off");
+            kernel_tls::Setting::Off
+        });
         let mut number = |name, text: &str, least: u64, most: u64, expected| match text.parse::<u64>() {
             Ok(number) if (least..=most).contains(&number) => number,
             _ => {
@@ -223,6 +233,7 @@ impl Config {
                 status_port: u16::try_from(status_port).unwrap_or(15020),
                 takes_while_draining: Duration::from_secs(takes_while_draining),
                 drain: Duration::from_secs(drain),
+                kernel_tls,
                 probes,
             }),
             _ => Err(errors),

@@ -15,6 +15,7 @@ use crate::admin::{self, Handles, LogControl, Phase};
 use crate::discovery::{self, Backoff, Client, Limits, Mesh};
 use crate::http::pool::Pool;
 use crate::identity::{self, Identity};
+use crate::kernel_tls;
 use crate::metrics::Metrics;
 use crate::net::listen::{self, Direction, Slots};
 use crate::origination::{self, Originations};
@@ -53,6 +54,7 @@ pub async fn run(config: Config, log: LogControl) -> anyhow::Result<()> {
         .clone();
     let registry = prometheus::Registry::new();
     let metrics = Metrics::new(&registry)?;
+    let kernel_tls = kernel_tls::report(config.kernel_tls, &registry)?;
     let refusals = Refusals::new(metrics.clone());
     let identity = Identity::default();
     let (mesh, requests) = Mesh::new(Limits::default());
@@ -90,6 +92,7 @@ pub async fn run(config: Config, log: LogControl) -> anyhow::Result<()> {
             probes: config.probes,
             pod_address: pod_ip,
             name: format!("{}.{}", config.pod_name, config.namespace),
+            kernel_tls,
         },
         handles.clone(),
     )

@@ -62,6 +62,10 @@ pub(super) fn variables(
     if !values.network.is_empty() {
         environment.push(value("ISTIO_META_NETWORK", &values.network));
     }
+    // A pod's own word goes before the mesh's.
+    if values.kernel_tls != "off" && !params.metadata.contains_key("KERNEL_TLS") {
+        environment.push(value("KERNEL_TLS", &values.kernel_tls));
+    }
     if let Some(probers) = found.probers {
         environment.push(value("ISTIO_KUBE_APP_PROBERS", probers));
     }
