@@ -1,9 +1,8 @@
 //! What a worker's connections share: handles to configuration, the worker's own pools, counters. A worker is one thread
 //! with a runtime of its own; nothing here is waited for.
 
-use crate::admin::Phase;
 use crate::discovery::Mesh;
-use crate::http::pool::Pool;
+use crate::http::upstream::Pools;
 use crate::identity::Identity;
 use crate::metrics::Metrics;
 use crate::net::listen::{Accepted, Direction, Slot};
@@ -38,17 +37,19 @@ pub struct Worker {
     /// TLS as DestinationRules describe it.
     pub originations: Originations,
     /// Connections to other pods.
-    pub upstreams: Pool,
+    pub upstreams: Pools,
     /// Connections to the pod's own application.
-    pub application: Pool,
+    pub application: Pools,
     /// Counters.
     pub metrics: Metrics,
     /// What is told of requests and connections.
     pub telemetry: Arc<Recorder>,
     /// Why connections were refused.
     pub refusals: Refusals,
-    /// Whether the proxy serves or ends.
-    pub phase: watch::Receiver<Phase>,
+    /// Whether clients' connections to the application are to end in order.
+    pub drains_inbound: watch::Receiver<bool>,
+    /// Whether the application's own connections are.
+    pub drains_outbound: watch::Receiver<bool>,
     /// The ports that the redirect rules lead to: a connection that was dialled there was not captured.
     pub own_ports: [u16; 2],
 }

@@ -1,13 +1,14 @@
-//! One request and its response over a leased connection, upgrades included.
+//! One request and its response over a leased HTTP/1.1 connection, upgrades and tunnels included; and what is done to every
+//! request and response that passes, in whatever version.
 
-use super::body::{RequestBody, ResponseBody};
-use super::headers;
+use super::body::{BodyError, RequestBody, ResponseBody};
 use super::pool::{Connection, Lease};
+use super::{expect, headers};
 use crate::net::relay;
 use crate::net::stream::Stream;
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderValue};
-use http::{Method, Request, Response, StatusCode};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
+use http::{Method, Request, Response, StatusCode, Version};
 use hyper::body::{Body, Incoming};
 use hyper::client::conn::http1;
 use hyper::upgrade::OnUpgrade;
@@ -42,8 +43,8 @@ pub async fn open(stream: Stream, peer: Option<SpiffeId>, generation: u64) -> Re
 /// Why an exchange failed, and the request if it can be sent again.
 #[derive(Debug)]
 pub struct Failed {
-    /// hyper's word.
-    pub error: hyper::Error,
+    /// hyper's or h2's word.
+    pub error: BodyError,
     /// Given back when the server cannot have acted on it, or may act on it twice.
     pub again: Option<Request<RequestBody>>,
 }
@@ -58,11 +59,12 @@ pub async fn send(
     request: Request<RequestBody>,
 ) -> Result<Response<ResponseBody>, Failed> {
     let spare = spare(&request, &connection);
+    let tunnel = request.method() == Method::CONNECT;
     match connection.sender.try_send_request(request).await {
         Ok(response) => {
             lease.connection = Some(connection);
             let ended = response.body().is_end_stream();
-            if ended && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            if ended && !switches(response.status(), tunnel) {
                 lease.finish();
                 return Ok(response.map(|body| ResponseBody::Upstream { body, lease: None }));
             }
@@ -75,7 +77,7 @@ pub async fn send(
             // Not written at all, or safe to repeat and on a connection that may have been closing.
             let again = error.take_message().or(spare);
             Err(Failed {
-                error: error.into_error(),
+                error: error.into_error().into(),
                 again,
             })
         }
@@ -85,11 +87,7 @@ pub async fn send(
 /// A copy of a request that may be sent twice (RFC 9110, section 9.2.2), where it may be needed: on a connection that has
 /// served others, whose server may have closed it by the time the request arrives, however short that time is.
 fn spare(request: &Request<RequestBody>, connection: &Connection) -> Option<Request<RequestBody>> {
-    let idempotent = matches!(
-        *request.method(),
-        Method::GET | Method::HEAD | Method::PUT | Method::DELETE | Method::OPTIONS | Method::TRACE
-    );
-    if !idempotent || !request.body().is_end_stream() || connection.idle_since.is_none() {
+    if !is_repeatable(request) || connection.idle_since.is_none() {
         return None;
     }
     let mut copy = Request::new(RequestBody::Empty);
@@ -100,35 +98,90 @@ fn spare(request: &Request<RequestBody>, connection: &Connection) -> Option<Requ
     Some(copy)
 }
 
-/// The refusal of a request that cannot be sent on: a tunnel, or one that does not say once whom it is meant for. `dialled` is
-/// the address that the client's connection went to.
+/// Whether a request may be sent twice (RFC 9110, section 9.2.2).
+#[must_use]
+pub fn is_idempotent(method: &Method) -> bool {
+    matches!(
+        *method,
+        Method::GET | Method::HEAD | Method::PUT | Method::DELETE | Method::OPTIONS | Method::TRACE
+    )
+}
+
+/// Whether a request can and may be sent twice: see [`is_idempotent`], and it has no body that would be gone by then.
+#[must_use]
+pub fn is_repeatable(request: &Request<RequestBody>) -> bool {
+    is_idempotent(request.method()) && request.body().is_end_stream()
+}
+
+/// Whether the server of a waiting connection has left it open, as far as the kernel knows by now. To be asked for what cannot
+/// be repeated: a server may close a waiting connection at any time.
+pub async fn is_open(connection: &Connection) -> bool {
+    // Before this task goes on the kernel is asked for news, and the connection's own task notes an end.
+    tokio::task::yield_now().await;
+    connection.sender.is_ready()
+}
+
+/// Whether a response's connection is no HTTP any more: another protocol was agreed on, or a tunnel is open.
+fn switches(status: StatusCode, tunnel: bool) -> bool {
+    status == StatusCode::SWITCHING_PROTOCOLS || (tunnel && status.is_success())
+}
+
+/// The refusal of a request that cannot be sent on: one that does not say once whom it is meant for, or a tunnel over a stream of
+/// HTTP/2. `dialled` is the address that the client's connection went to.
 pub fn unfit(request: &mut Request<Incoming>, dialled: SocketAddr) -> Option<Response<ResponseBody>> {
-    if request.method() == Method::CONNECT {
-        return Some(own(StatusCode::METHOD_NOT_ALLOWED, "CONNECT is not carried"));
+    if request.method() == Method::CONNECT && request.version() == Version::HTTP_2 {
+        return Some(own(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "CONNECT is carried over HTTP/1.1 alone",
+        ));
     }
     (!headers::settle_host(request, dialled)).then(|| own(StatusCode::BAD_REQUEST, "exactly one Host is needed"))
 }
 
-/// Takes a client's request as it is to be sent on; where it asks for another protocol, the client's side of that too.
-pub fn take(mut request: Request<Incoming>) -> (Request<RequestBody>, Option<OnUpgrade>) {
-    let upgrade = headers::is_upgrade(request.headers());
-    let on_upgrade = upgrade.then(|| hyper::upgrade::on(&mut request));
-    headers::strip_hop_by_hop(request.headers_mut(), upgrade);
-    headers::to_origin_form(&mut request);
-    *request.version_mut() = http::Version::HTTP_11;
-    (request.map(RequestBody::Incoming), on_upgrade)
+/// The client's side of a connection that may come to speak something else.
+#[derive(Debug)]
+pub struct Switch {
+    on_upgrade: OnUpgrade,
+    /// Whether the client asks for a tunnel.
+    tunnel: bool,
 }
 
-/// Makes an upstream's response ready for the client, and joins the two connections if both agreed on another protocol. `until`
-/// ends them before they do themselves, and holds what counts them as open.
+/// Takes a client's request as it is to be sent on; where it asks for another protocol or a tunnel, the client's side of that too.
+pub fn take(mut request: Request<Incoming>) -> (Request<RequestBody>, Option<Switch>) {
+    if request.version() == Version::HTTP_2 {
+        // What concerns one hop alone is not allowed in it, and h2 refuses it.
+        headers::to_absolute_form(&mut request);
+        return (request.map(RequestBody::Incoming), None);
+    }
+    let tunnel = request.method() == Method::CONNECT;
+    let upgrade = !tunnel && headers::is_upgrade(request.headers());
+    let switch = (tunnel || upgrade).then(|| Switch {
+        on_upgrade: hyper::upgrade::on(&mut request),
+        tunnel,
+    });
+    headers::strip_hop_by_hop(request.headers_mut(), upgrade);
+    if !tunnel {
+        headers::to_origin_form(&mut request);
+    }
+    *request.version_mut() = Version::HTTP_11;
+    (expect::hold(request), switch)
+}
+
+/// Makes an upstream's response ready for the client, and joins the two connections if both agreed on another protocol or a
+/// tunnel. `until` ends them before they do themselves, and holds what counts them as open.
 pub fn give(
     mut response: Response<ResponseBody>,
-    client: Option<OnUpgrade>,
+    client: Option<Switch>,
     until: impl Future<Output = ()> + Send + 'static,
 ) -> Response<ResponseBody> {
-    let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-    headers::strip_hop_by_hop(response.headers_mut(), switched);
-    *response.version_mut() = http::Version::HTTP_11;
+    if response.version() == Version::HTTP_2 {
+        return response;
+    }
+    let tunnel = client.as_ref().is_some_and(|client| client.tunnel);
+    // The proxy's own answer opens nothing.
+    let switched = switches(response.status(), tunnel) && !matches!(response.body(), ResponseBody::Own(_));
+    headers::strip_hop_by_hop(response.headers_mut(), switched && !tunnel);
+    *response.version_mut() = Version::HTTP_11;
     if !switched {
         return response;
     }
@@ -137,12 +190,16 @@ pub fn give(
         return own(StatusCode::BAD_GATEWAY, "the upstream switched protocols unasked");
     };
     let server = hyper::upgrade::on(&mut response);
-    let (parts, body) = response.into_parts();
+    let (mut parts, body) = response.into_parts();
+    if tunnel {
+        // It says nothing about what follows (RFC 9110, section 9.3.6).
+        parts.headers.remove(CONTENT_LENGTH);
+    }
     tokio::spawn(async move {
         // The body holds the lease: the endpoint counts as in use until the joined connections end.
         let _body = body;
         let joined = async {
-            if let (Ok(client), Ok(server)) = tokio::join!(client, server) {
+            if let (Ok(client), Ok(server)) = tokio::join!(client.on_upgrade, server) {
                 let (client, server) = (&mut TokioIo::new(client), &mut TokioIo::new(server));
                 relay::both_ways(client, server, &mut ()).await.1.ok();
             }
@@ -167,4 +224,35 @@ pub fn own(status: StatusCode, text: &'static str) -> Response<ResponseBody> {
         .headers_mut()
         .insert(http::header::SERVER, HeaderValue::from_static("istio-envoy"));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
+
+    #[tokio::test]
+    async fn an_end_that_the_kernel_knows_of_is_noticed_before_a_request_is_lost() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (mut server, _) = listener.accept().await.unwrap();
+        let mut connection = open(Stream::Plain(client), None, 0).await.unwrap();
+        connection.sender.ready().await.unwrap();
+        let request = Request::get("/").header("host", "a").body(RequestBody::Empty).unwrap();
+        let mut answer = std::pin::pin!(connection.sender.try_send_request(request));
+        let mut seen = [0; 1024];
+        tokio::select! {
+            _ = &mut answer => panic!("nobody has answered yet"),
+            read = server.read(&mut seen) => assert!(read.unwrap() > 0),
+        }
+        server
+            .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+            .await
+            .unwrap();
+        assert_eq!(answer.await.unwrap().status(), 200);
+        assert!(is_open(&connection).await);
+        drop(server);
+        assert!(!is_open(&connection).await);
+    }
 }

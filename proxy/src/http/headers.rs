@@ -11,13 +11,18 @@ pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The scheme that the first proxy saw.
 pub const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
+const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
-/// Whether a message asks for, or agrees to, another protocol on its connection.
+/// Whether a message asks for, or agrees to, another protocol on its connection. HTTP/2 is none that is agreed on this way: a
+/// server that takes no notice of `h2c` answers in HTTP/1.1 (RFC 9113, section 3.1), and behind one that did, requests would
+/// pass that nothing has looked at.
 #[must_use]
 pub fn is_upgrade(headers: &HeaderMap) -> bool {
-    headers.contains_key(UPGRADE)
+    let mut protocols = headers.get_all(UPGRADE).iter().flat_map(tokens).peekable();
+    protocols.peek().is_some()
+        && !protocols.any(|protocol| protocol.eq_ignore_ascii_case("h2c"))
         && headers
             .get_all(CONNECTION)
             .iter()
@@ -57,6 +62,7 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap, upgrade: bool) {
         headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     } else {
         headers.remove(UPGRADE);
+        headers.remove(HTTP2_SETTINGS);
     }
 }
 
@@ -115,6 +121,23 @@ pub fn to_origin_form<B>(request: &mut Request<B>) {
     let mut parts = http::uri::Parts::default();
     let root = || http::uri::PathAndQuery::from_static("/");
     parts.path_and_query = Some(request.uri().path_and_query().cloned().unwrap_or_else(root));
+    if let Ok(uri) = Uri::from_parts(parts) {
+        *request.uri_mut() = uri;
+    }
+}
+
+/// Makes a request's target absolute, as HTTP/2 has it in its pseudo-headers, and takes away a `Host` that says the same
+/// (RFC 9113, section 8.3.1).
+pub fn to_absolute_form<B>(request: &mut Request<B>) {
+    let host = request.headers_mut().remove(HOST);
+    if request.uri().authority().is_some() {
+        return;
+    }
+    let authority = host.and_then(|host| http::uri::Authority::try_from(host.as_bytes()).ok());
+    let mut parts = request.uri().clone().into_parts();
+    parts.scheme = parts.scheme.or(Some(http::uri::Scheme::HTTP));
+    parts.authority = authority;
+    parts.path_and_query = parts.path_and_query.or(Some(http::uri::PathAndQuery::from_static("/")));
     if let Ok(uri) = Uri::from_parts(parts) {
         *request.uri_mut() = uri;
     }
@@ -223,6 +246,15 @@ mod tests {
                 &[("upgrade", "websocket"), ("connection", "upgrade")],
             ),
             (&[("upgrade", "h2c")], false, &[]),
+            (
+                &[
+                    ("connection", "Upgrade, HTTP2-Settings"),
+                    ("upgrade", "h2c"),
+                    ("http2-settings", "x"),
+                ],
+                false,
+                &[],
+            ),
         ] {
             let mut headers = map(before);
             assert_eq!(is_upgrade(&headers), upgrade, "{before:?}");
@@ -259,6 +291,24 @@ mod tests {
             (request.uri().to_string().as_str(), &request.headers()[HOST]),
             ("/x?y", &"ratings:9080".parse().unwrap())
         );
+    }
+
+    #[test]
+    fn http2_targets_are_absolute() {
+        for (uri, host, expected) in [
+            ("http://a:80/x", None, "http://a:80/x"),
+            ("http://a:80/x", Some("b"), "http://a:80/x"),
+            ("/x?y", Some("b:1"), "http://b:1/x?y"),
+        ] {
+            let mut request = Request::get(uri);
+            if let Some(host) = host {
+                request = request.header(HOST, host);
+            }
+            let mut request = request.body(()).unwrap();
+            to_absolute_form(&mut request);
+            assert_eq!(request.uri().to_string(), expected);
+            assert!(!request.headers().contains_key(HOST));
+        }
     }
 
     #[test]

@@ -125,6 +125,18 @@ impl Pool {
         lease
     }
 
+    /// Begins a use of an endpoint by what brings a connection of its own; those that wait stay.
+    #[must_use]
+    pub fn count(&self, key: Key) -> Lease {
+        self.lock().entry(key).or_default().under_way += 1;
+        Lease {
+            pool: self.clone(),
+            key,
+            connection: None,
+            opening: false,
+        }
+    }
+
     /// Closes what has waited too long. To be called every now and then.
     pub fn sweep(&self) {
         let now = Instant::now();

@@ -1,7 +1,7 @@
 //! A client's HTTP/1.x connection, served until it ends or the proxy drains.
 
+use super::body::BodyError;
 use super::exchange::MOST_HEAD_BYTES;
-use crate::admin::Phase;
 use bytes::Bytes;
 use http::{Request, Response};
 use hyper::body::{Body, Incoming};
@@ -17,17 +17,17 @@ use tokio::sync::{Notify, watch};
 /// How long a client may take for the next request's head, the wait for its first byte included (Envoy's idle timeout).
 const NEXT_REQUEST: Duration = Duration::from_secs(3600);
 
-/// How long a connection that has not said anything yet may still begin its first request while the proxy drains.
+/// How long a connection that has not said anything yet may still begin its first request once it drains.
 const FIRST_REQUEST: Duration = Duration::from_secs(1);
 
-/// Serves a connection. While draining, the request under way is the last: its response says `Connection: close`. One whose
+/// Serves a connection. Once it drains, the request under way is the last: its response says `Connection: close`. One whose
 /// first request is still to come gets to make it, since hyper would close it unread.
-pub async fn serve<S, F, R, B>(stream: S, mut phase: watch::Receiver<Phase>, handle: F) -> hyper::Result<()>
+pub async fn serve<S, F, R, B>(stream: S, mut drains: watch::Receiver<bool>, handle: F) -> hyper::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     F: Fn(Request<Incoming>) -> R,
     R: Future<Output = Response<B>>,
-    B: Body<Data = Bytes, Error = hyper::Error> + 'static,
+    B: Body<Data = Bytes, Error = BodyError> + 'static,
 {
     let begun = Notify::new();
     let service = service_fn(|request| {
@@ -47,7 +47,7 @@ where
     let mut connection = pin!(connection);
     tokio::select! {
         result = connection.as_mut() => return result,
-        _ = phase.wait_for(|phase| *phase != Phase::Serving) => {}
+        _ = drains.wait_for(|drains| *drains) => {}
     }
     // What was noted before stays noted: only a connection without any request waits here.
     tokio::select! {

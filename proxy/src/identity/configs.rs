@@ -4,6 +4,7 @@
 //! without verifying it again, so a session must not outlive the leaf or the roots under which it began.
 
 use mesh_core::identity::TrustDomain;
+use mesh_core::protocol::Declared;
 use mesh_wire::tls::material::{Material, MaterialError, root_store};
 use mesh_wire::tls::verify::{PeerVerifier, TrustDomains};
 use rustls::client::Resumption;
@@ -19,6 +20,9 @@ use std::time::{Duration, SystemTime};
 
 /// What a client offers where HTTP/1.1 follows: Istio's tokens first, by which a PERMISSIVE server knows mesh traffic.
 const ALPN_HTTP: [&[u8]; 3] = [b"istio-http/1.1", b"istio", b"http/1.1"];
+
+/// What a client offers where HTTP/2 follows.
+const ALPN_HTTP2: [&[u8]; 3] = [b"istio-h2", b"istio", b"h2"];
 
 /// What a client offers where opaque bytes follow. Istio offers `istio-peer-exchange` too, which obliges both sides to a
 /// framing of its own; `istio` alone says the same without it.
@@ -50,12 +54,14 @@ pub struct Tls {
     pub material: Arc<Material>,
     /// When the certificate ends.
     pub not_after: SystemTime,
-    /// A server for clients that speak HTTP/1.1 under TLS.
+    /// A server for clients that speak HTTP/2 or HTTP/1.1 under TLS.
     pub server_http: Arc<ServerConfig>,
     /// A server for opaque bytes; it selects no protocol.
     pub server_opaque: Arc<ServerConfig>,
     /// A client that will speak HTTP/1.1.
     pub client_http: Arc<ClientConfig>,
+    /// A client that will speak HTTP/2.
+    pub client_http2: Arc<ClientConfig>,
     /// A client that will pass opaque bytes.
     pub client_opaque: Arc<ClientConfig>,
     /// The client of the discovery stream (HTTP/2).
@@ -133,9 +139,10 @@ impl Tls {
         Ok(Self {
             generation: GENERATIONS.fetch_add(1, Ordering::Relaxed),
             not_after: not_after(material.leaf()).ok_or(TlsError::Validity)?,
-            server_http: server(&[b"http/1.1"])?,
+            server_http: server(&[b"h2", b"http/1.1"])?,
             server_opaque: server(&[])?,
             client_http: client(&ALPN_HTTP)?,
+            client_http2: client(&ALPN_HTTP2)?,
             client_opaque: client(&ALPN_OPAQUE)?,
             client_discovery: client(&[b"h2"])?,
             material,
@@ -144,9 +151,13 @@ impl Tls {
     }
 }
 
-/// What a client offers by ALPN, where HTTP follows or opaque bytes do.
-pub fn offered(http: bool) -> impl Iterator<Item = &'static str> {
-    let protocols: &[&[u8]] = if http { &ALPN_HTTP } else { &ALPN_OPAQUE };
+/// What a client offers by ALPN to a port that was declared to speak something; to one that was not, where HTTP/1.1 follows.
+pub fn offered(declared: Declared) -> impl Iterator<Item = &'static str> {
+    let protocols: &[&[u8]] = match declared {
+        Declared::Http | Declared::Detect => &ALPN_HTTP,
+        Declared::Http2 => &ALPN_HTTP2,
+        Declared::Tcp | Declared::Udp => &ALPN_OPAQUE,
+    };
     protocols
         .iter()
         .filter_map(|protocol| std::str::from_utf8(protocol).ok())

@@ -5,7 +5,7 @@ use super::{http, in_the_clear, tcp, tls};
 use crate::net::first_bytes::{self, Spoken};
 use crate::net::listen::{Accepted, Slot};
 use crate::net::relay::Count;
-use crate::net::stream::{Rewound, Stream};
+use crate::net::stream::Stream;
 use crate::refusals::Reason;
 use crate::worker::{Taken, Worker};
 use bytes::{Bytes, BytesMut};
@@ -107,11 +107,11 @@ async fn permissive(worker: Arc<Worker>, mut client: TcpStream, facts: Facts) {
 async fn plaintext(worker: Arc<Worker>, mut client: TcpStream, facts: Facts) {
     let mut ahead = first_bytes::buffer();
     let read = match facts.declared {
-        Declared::Http2 | Declared::Tcp | Declared::Udp => {
+        Declared::Tcp | Declared::Udp => {
             return to_application(worker, client, Spoken::Opaque, Bytes::new(), facts).await;
         }
         // Its client speaks first, however long that takes.
-        Declared::Http => Ok(first_bytes::read(&mut client, &mut ahead).await),
+        Declared::Http | Declared::Http2 => Ok(first_bytes::read(&mut client, &mut ahead).await),
         Declared::Detect => tokio::time::timeout(SILENCE, first_bytes::read(&mut client, &mut ahead)).await,
     };
     match read {
@@ -123,20 +123,18 @@ async fn plaintext(worker: Arc<Worker>, mut client: TcpStream, facts: Facts) {
 
 /// Bytes in the clear, to the application as what they are, or as what the port was declared to speak.
 pub(super) async fn to_application(worker: Arc<Worker>, client: TcpStream, spoken: Spoken, ahead: Bytes, facts: Facts) {
-    let http = match facts.declared {
-        Declared::Http | Declared::Detect => spoken == Spoken::Http1,
-        Declared::Http2 | Declared::Tcp | Declared::Udp => false,
+    let spoken = match (facts.declared, spoken) {
+        // What is no HTTP/2 is for that path to refuse.
+        (Declared::Http2, Spoken::Opaque) => Spoken::Http2,
+        (Declared::Http | Declared::Http2 | Declared::Detect, spoken) => spoken,
+        (Declared::Tcp | Declared::Udp, _) => Spoken::Opaque,
     };
-    let client = if ahead.is_empty() {
-        Stream::Plain(client)
-    } else {
-        Stream::Rewound(Rewound::new(ahead, client))
-    };
+    let client = Stream::ahead(ahead, client);
     worker.metrics.connections.with_label_values(&["inbound", "none"]).inc();
-    if http {
-        http::serve(worker, client, facts, None).await;
-    } else {
-        tcp::relay(&worker, client, &facts, None).await;
+    match spoken {
+        Spoken::Http1 => http::serve(worker, client, facts, None).await,
+        Spoken::Http2 => http::serve_http2(worker, client, facts, None).await,
+        Spoken::Tls | Spoken::Opaque => tcp::relay(&worker, client, &facts, None).await,
     }
 }
 
@@ -166,7 +164,7 @@ async fn silent(worker: Arc<Worker>, mut client: TcpStream, mut ahead: BytesMut,
             record.opened();
             record.down(n as u64);
             if client.write_all(&greeting[..n]).await.is_ok() {
-                let mut client = Stream::Rewound(Rewound::new(ahead.freeze(), client));
+                let mut client = Stream::ahead(ahead.freeze(), client);
                 if n == 0 {
                     let _ = client.shutdown().await;
                 }

@@ -1,11 +1,12 @@
-//! HTTP/1.x requests to the application, with who called in `x-forwarded-client-cert`.
+//! HTTP requests to the application, with who called in `x-forwarded-client-cert`.
 
 use super::connection::Facts;
 use super::in_the_clear;
 use super::tls::Peer;
 use crate::http::body::{RequestBody, ResponseBody};
-use crate::http::pool::{Connection, Key};
-use crate::http::{exchange, headers, serve};
+use crate::http::pool::Key;
+use crate::http::upstream::{self, Connected};
+use crate::http::{exchange, grpc, headers, http2_serve, serve};
 use crate::net::dial;
 use crate::net::listen::Direction;
 use crate::net::stream::Stream;
@@ -14,7 +15,7 @@ use crate::telemetry::peer_metadata::{PEER_METADATA, PEER_METADATA_ID};
 use crate::telemetry::{Client, Record, Recorded, Way};
 use crate::worker::Worker;
 use http::header::{CONNECTION, HeaderValue};
-use http::{Request, Response, StatusCode};
+use http::{Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use std::fmt::Write;
 use std::sync::Arc;
@@ -35,21 +36,37 @@ struct Context {
     server_name: Option<Arc<str>>,
 }
 
-/// Serves a client's connection.
+impl Context {
+    fn new(worker: Arc<Worker>, facts: Facts, peer: Option<Peer>) -> Arc<Self> {
+        let client_cert = peer.as_ref().and_then(|peer| client_cert(&worker, peer));
+        let identity = peer.as_ref().map(|peer| &peer.identity);
+        let client = Client::new(&worker.telemetry, facts.peer.ip(), identity, facts.address.port());
+        Arc::new(Self {
+            worker,
+            facts,
+            in_the_clear: peer.is_none(),
+            client_cert,
+            client,
+            server_name: peer.and_then(|peer| peer.server_name),
+        })
+    }
+}
+
+/// Serves a client's connection in HTTP/1.x.
 pub async fn serve(worker: Arc<Worker>, client: Stream, facts: Facts, peer: Option<Peer>) {
-    let phase = worker.phase.clone();
-    let client_cert = peer.as_ref().and_then(|peer| client_cert(&worker, peer));
-    let identity = peer.as_ref().map(|peer| &peer.identity);
-    let caller = Client::new(&worker.telemetry, facts.peer.ip(), identity, facts.address.port());
-    let context = Arc::new(Context {
-        worker,
-        facts,
-        in_the_clear: peer.is_none(),
-        client_cert,
-        client: caller,
-        server_name: peer.and_then(|peer| peer.server_name),
-    });
-    let ended = serve::serve(client, phase, |request| recorded(context.clone(), request)).await;
+    let drains = worker.drains_inbound.clone();
+    let context = Context::new(worker, facts, peer);
+    let ended = serve::serve(client, drains, |request| recorded(context.clone(), request)).await;
+    if let Err(error) = ended {
+        tracing::debug!(%error, peer = %context.facts.peer, "a client's connection ended early");
+    }
+}
+
+/// The same in HTTP/2.
+pub async fn serve_http2(worker: Arc<Worker>, client: Stream, facts: Facts, peer: Option<Peer>) {
+    let drains = worker.drains_inbound.clone();
+    let context = Context::new(worker, facts, peer);
+    let ended = http2_serve::serve(client, drains, |request| recorded(context.clone(), request)).await;
     if let Err(error) = ended {
         tracing::debug!(%error, peer = %context.facts.peer, "a client's connection ended early");
     }
@@ -68,21 +85,13 @@ async fn recorded(context: Arc<Context>, mut request: Request<Incoming>) -> Resp
 }
 
 async fn handle(context: Arc<Context>, mut request: Request<Incoming>, record: &mut Record) -> Response<ResponseBody> {
-    if let Some(refused) = exchange::unfit(&mut request, context.facts.address) {
-        return refused;
+    let call = grpc::is_call(request.method(), request.headers());
+    let refused = exchange::unfit(&mut request, context.facts.address)
+        .or_else(|| refused_in_the_clear(&context, request.version(), record));
+    if let Some(refused) = refused {
+        return if call { grpc::refusal(refused) } else { refused };
     }
-    if context.in_the_clear
-        && let Some(detail) = in_the_clear::refused(&context.worker, &context.facts)
-    {
-        record.denied(Reason::Plaintext.as_str());
-        in_the_clear::refuse(&context.worker, &context.facts, detail);
-        let mut response = exchange::own(StatusCode::FORBIDDEN, "PeerAuthentication requires mutual TLS");
-        response
-            .headers_mut()
-            .insert(CONNECTION, HeaderValue::from_static("close"));
-        return response;
-    }
-    let (mut request, on_upgrade) = exchange::take(request);
+    let (mut request, switch) = exchange::take(request);
     let map = request.headers_mut();
     match &context.client_cert {
         // Istio's APPEND_FORWARD: a caller of the mesh may say for whom it calls.
@@ -105,7 +114,8 @@ async fn handle(context: Arc<Context>, mut request: Request<Incoming>, record: &
     record.headers(map);
     let response = to_application(&context, request, record).await;
     context.worker.metrics.request(Direction::Inbound, response.status());
-    exchange::give(response, on_upgrade, async move {
+    let response = if call { grpc::refusal(response) } else { response };
+    exchange::give(response, switch, async move {
         let Context { worker, facts, .. } = &*context;
         if context.in_the_clear {
             let detail = in_the_clear::turned_strict(worker, facts).await;
@@ -116,57 +126,52 @@ async fn handle(context: Arc<Context>, mut request: Request<Incoming>, record: &
     })
 }
 
+/// The refusal of a request that came without mutual TLS, where the port takes that no more.
+fn refused_in_the_clear(context: &Context, version: Version, record: &mut Record) -> Option<Response<ResponseBody>> {
+    let Context { worker, facts, .. } = context;
+    if !context.in_the_clear {
+        return None;
+    }
+    let detail = in_the_clear::refused(worker, facts)?;
+    record.denied(Reason::Plaintext.as_str());
+    in_the_clear::refuse(worker, facts, detail);
+    let mut response = exchange::own(StatusCode::FORBIDDEN, "PeerAuthentication requires mutual TLS");
+    if version != Version::HTTP_2 {
+        response
+            .headers_mut()
+            .insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    Some(response)
+}
+
 async fn to_application(
     context: &Context,
-    mut request: Request<RequestBody>,
+    request: Request<RequestBody>,
     record: &mut Record,
 ) -> Response<ResponseBody> {
     let Context { worker, facts, .. } = context;
-    let refuse = |record: &mut Record, detail: String| {
-        record.failed(Reason::Unreachable, &detail);
-        worker.refuse(Reason::Unreachable, facts.peer, Some(facts.address), detail);
-    };
     let key = Key {
         address: facts.address,
         mutual_tls: false,
         originated: 0,
     };
-    for attempt in 0..ATTEMPTS {
-        let mut lease = worker.application.lease(key, |_| attempt == 0);
-        let connection = match lease.connection.take() {
-            Some(connection) => connection,
-            None => match open(facts).await {
-                Ok(connection) => connection,
-                Err(error) => {
-                    refuse(record, format!("the application: {error}"));
-                    break;
-                }
-            },
-        };
-        record.attempt();
-        match exchange::send(lease, connection, request).await {
-            Ok(response) => return response,
-            Err(exchange::Failed { again: Some(again), .. }) => {
-                worker.metrics.retries.inc();
-                request = again;
-            }
-            Err(exchange::Failed { error, again: None }) => {
-                refuse(record, format!("the application: {error}"));
-                break;
-            }
+    let open = || async {
+        let stream = dial::application(facts.address).await?;
+        Ok(Connected::in_the_clear(Stream::Plain(stream)))
+    };
+    let retries = &worker.metrics.retries;
+    match upstream::to_address(&worker.application, key, ATTEMPTS, request, record, retries, open).await {
+        Ok(response) => response,
+        Err(error) => {
+            let detail = format!("the application: {error}");
+            record.failed(Reason::Unreachable, &detail);
+            worker.refuse(Reason::Unreachable, facts.peer, Some(facts.address), detail);
+            exchange::own(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "upstream connect error or disconnect/reset before headers",
+            )
         }
     }
-    exchange::own(
-        StatusCode::SERVICE_UNAVAILABLE,
-        "upstream connect error or disconnect/reset before headers",
-    )
-}
-
-async fn open(facts: &Facts) -> std::io::Result<Connection> {
-    let stream = dial::application(facts.address).await?;
-    exchange::open(Stream::Plain(stream), None, 0)
-        .await
-        .map_err(std::io::Error::other)
 }
 
 /// `By=<own identity>;Hash=<SHA-256 of the client's leaf>;Subject="";URI=<client's identity>`, as Envoy writes it.

@@ -79,7 +79,8 @@ pub async fn accept(worker: Arc<Worker>, mut client: TcpStream, ahead: Bytes, fa
         drop(accepted);
         return to_application(worker, client, Spoken::Tls, bytes, facts).await;
     }
-    let http = offers_http1(&accepted) && matches!(facts.declared, Declared::Http | Declared::Detect);
+    let declared_http = matches!(facts.declared, Declared::Http | Declared::Http2 | Declared::Detect);
+    let http = declared_http && offers_http(&accepted);
     let Some(tls) = worker.identity.tls() else {
         return refuse(Reason::NoCertificate, "no certificate is loaded".into());
     };
@@ -109,19 +110,23 @@ pub async fn accept(worker: Arc<Worker>, mut client: TcpStream, ahead: Bytes, fa
         .connections
         .with_label_values(&["inbound", "mutual_tls"])
         .inc();
+    let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
     let stream = Stream::Server(Box::new(stream));
-    if http {
+    if http2 {
+        http::serve_http2(worker, stream, facts, Some(peer)).await;
+    } else if http {
         http::serve(worker, stream, facts, Some(peer)).await;
     } else {
         tcp::relay(&worker, stream, &facts, Some(&peer)).await;
     }
 }
 
-fn offers_http1(accepted: &Accepted) -> bool {
+fn offers_http(accepted: &Accepted) -> bool {
+    let is_http = |protocol: &[u8]| matches!(protocol, b"h2" | b"http/1.1");
     accepted
         .client_hello()
         .alpn()
-        .is_some_and(|mut offered| offered.any(|protocol| protocol == b"http/1.1"))
+        .is_some_and(|mut offered| offered.any(is_http))
 }
 
 async fn read_hello(client: &mut TcpStream, ahead: Bytes) -> io::Result<Hello> {

@@ -11,7 +11,9 @@ pub enum Spoken {
     Tls,
     /// An HTTP/1.x request.
     Http1,
-    /// Anything else, HTTP/2 with prior knowledge included.
+    /// HTTP/2 with prior knowledge (RFC 9113, section 3.3).
+    Http2,
+    /// Anything else.
     Opaque,
 }
 
@@ -41,6 +43,9 @@ const METHODS: [&str; 21] = [
     "UNSUBSCRIBE",
 ];
 
+/// How an HTTP/2 connection begins (RFC 9113, section 3.4); what follows is looked at by whoever speaks it.
+const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n";
+
 /// Tells the protocol, or `None` while the bytes can still become several.
 #[must_use]
 pub fn tell(bytes: &[u8]) -> Option<Spoken> {
@@ -49,8 +54,9 @@ pub fn tell(bytes: &[u8]) -> Option<Spoken> {
         [0x16] => None,
         // ContentType handshake, legacy version 3.x (RFC 8446, section 5.1).
         [0x16, 0x03, ..] => Some(Spoken::Tls),
+        _ if bytes.starts_with(HTTP2_PREFACE) => Some(Spoken::Http2),
         _ => {
-            let mut possible = false;
+            let mut possible = HTTP2_PREFACE.starts_with(bytes);
             for method in METHODS {
                 let method = method.as_bytes();
                 if let Some(rest) = bytes.strip_prefix(method) {
@@ -90,12 +96,6 @@ pub async fn read(stream: &mut (impl AsyncRead + Unpin), ahead: &mut BytesMut) -
     }
 }
 
-/// Whether a connection to a port that was declared HTTP/1.1 opens as HTTP/2 does (RFC 9113, section 3.4): no method begins so.
-#[must_use]
-pub fn is_http2(ahead: &[u8]) -> bool {
-    ahead.starts_with(b"PRI")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -113,7 +113,10 @@ mod tests {
             (b"UNSUBSCRIBE", None),
             (b"GETX", Some(Spoken::Opaque)),
             (b"get / HTTP/1.1", Some(Spoken::Opaque)),
-            (b"PRI * HTTP/2.0\r\n", Some(Spoken::Opaque)),
+            (b"PRI", None),
+            (b"PRI * HTTP/2.0\r", None),
+            (b"PRI * HTTP/2.0\r\n", Some(Spoken::Http2)),
+            (b"PRI * HTTP/3.0\r\n", Some(Spoken::Opaque)),
             (b"CONNECT a:1 HTTP/1.1", Some(Spoken::Opaque)),
             (b"*1\r\n$4\r\nPING", Some(Spoken::Opaque)),
             (b"PING\r\n", Some(Spoken::Opaque)),

@@ -35,13 +35,22 @@ pub struct Accepted {
 /// The open connections of the whole proxy, bounded.
 #[derive(Debug, Clone)]
 pub struct Slots {
-    open: Arc<AtomicUsize>,
+    open: Arc<Open>,
     most: usize,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    all: AtomicUsize,
+    inbound: AtomicUsize,
 }
 
 /// One open connection's place.
 #[derive(Debug)]
-pub struct Slot(Arc<AtomicUsize>);
+pub struct Slot {
+    open: Arc<Open>,
+    direction: Direction,
+}
 
 impl Slots {
     /// Room for at most `most` connections.
@@ -56,20 +65,36 @@ impl Slots {
     /// How many are open.
     #[must_use]
     pub fn open(&self) -> usize {
-        self.open.load(Ordering::Relaxed)
+        self.open.all.load(Ordering::Relaxed)
     }
 
-    fn take(&self) -> Option<Slot> {
-        let taken = self.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| {
+    /// How many of them lead to the application.
+    #[must_use]
+    pub fn inbound(&self) -> usize {
+        self.open.inbound.load(Ordering::Relaxed)
+    }
+
+    fn take(&self, direction: Direction) -> Option<Slot> {
+        let taken = self.open.all.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| {
             (n < self.most).then_some(n + 1)
         });
-        taken.is_ok().then(|| Slot(self.open.clone()))
+        taken.ok()?;
+        if direction == Direction::Inbound {
+            self.open.inbound.fetch_add(1, Ordering::Relaxed);
+        }
+        Some(Slot {
+            open: self.open.clone(),
+            direction,
+        })
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.open.all.fetch_sub(1, Ordering::Relaxed);
+        if self.direction == Direction::Inbound {
+            self.open.inbound.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 }
 
@@ -125,7 +150,7 @@ pub fn accept(
                 }
             },
         };
-        let Some(slot) = slots.take() else {
+        let Some(slot) = slots.take(direction) else {
             refused.inc();
             continue;
         };
@@ -152,10 +177,11 @@ mod tests {
     #[test]
     fn open_connections_are_bounded_and_given_back() {
         let slots = Slots::new(2);
-        let (a, b) = (slots.take(), slots.take());
-        assert!(a.is_some() && b.is_some() && slots.take().is_none());
+        let (a, b) = (slots.take(Direction::Inbound), slots.take(Direction::Outbound));
+        assert!(a.is_some() && b.is_some() && slots.take(Direction::Inbound).is_none());
+        assert_eq!((slots.open(), slots.inbound()), (2, 1));
         drop(a);
-        assert_eq!(slots.open(), 1);
-        assert!(slots.take().is_some());
+        assert_eq!((slots.open(), slots.inbound()), (1, 0));
+        assert!(slots.take(Direction::Inbound).is_some());
     }
 }

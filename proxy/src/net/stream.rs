@@ -81,6 +81,16 @@ pub enum Stream {
 }
 
 impl Stream {
+    /// In the clear, with what was read ahead of it, if anything was.
+    #[must_use]
+    pub fn ahead(ahead: Bytes, tcp: TcpStream) -> Self {
+        if ahead.is_empty() {
+            Self::Plain(tcp)
+        } else {
+            Self::Rewound(Rewound::new(ahead, tcp))
+        }
+    }
+
     /// Makes the closing that follows a reset, which nobody takes for an orderly end. What was not sent yet is lost.
     pub fn reset(&self) {
         // Where it fails the connection is gone already.

@@ -2,14 +2,13 @@
 //! destination, or under TLS as a DestinationRule describes it.
 
 use super::secured::{Called, Secured};
+use crate::http::upstream::{ConnectError, Connected};
 use crate::identity::configs::Tls;
 use crate::net::dial;
 use crate::net::stream::Stream;
-use crate::refusals::Reason;
 use crate::worker::Worker;
 use mesh_core::destination::{Destination, Endpoint, Security};
-use mesh_core::identity::SpiffeId;
-use mesh_wire::tls::verify::{explain_io, peer_identity};
+use mesh_wire::tls::verify::peer_identity;
 use rustls_pki_types::ServerName;
 use std::io;
 use std::sync::Arc;
@@ -23,53 +22,11 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Carries {
     /// HTTP/1.1.
-    Http,
+    Http1,
+    /// HTTP/2.
+    Http2,
     /// Opaque bytes.
     Opaque,
-}
-
-/// An open connection to an endpoint.
-#[derive(Debug)]
-pub struct Connected {
-    /// The connection.
-    pub stream: Stream,
-    /// Whom the server proved to be, under mutual TLS.
-    pub peer: Option<SpiffeId>,
-    /// The TLS that it was made under; 0 in the clear.
-    pub generation: u64,
-}
-
-/// Why there is no connection.
-#[derive(Debug, thiserror::Error)]
-pub enum ConnectError {
-    /// TCP.
-    #[error("cannot connect: {0}")]
-    Tcp(io::Error),
-    /// No certificate is loaded.
-    #[error("no certificate is loaded")]
-    NoCertificate,
-    /// TLS.
-    #[error("handshake failed: {}", explain_io(.0))]
-    Handshake(io::Error),
-    /// A DestinationRule asks for what cannot be had.
-    #[error("DestinationRule {0}: {1}")]
-    Rule(Arc<str>, Box<str>),
-    /// The server is somebody else.
-    #[error("the server is {0}, which is none of the destination's identities")]
-    Identity(SpiffeId),
-}
-
-impl ConnectError {
-    /// The reason as it is counted.
-    #[must_use]
-    pub fn reason(&self) -> Reason {
-        match self {
-            Self::Tcp(_) => Reason::Unreachable,
-            Self::NoCertificate => Reason::NoCertificate,
-            Self::Rule(..) => Reason::DestinationRule,
-            Self::Handshake(_) | Self::Identity(_) => Reason::ServerHandshake,
-        }
-    }
 }
 
 /// Connects to an endpoint of a destination.
@@ -96,11 +53,7 @@ pub async fn connect(
             Box::pin(handshake(&tls, destination, tcp, carries)).await
         }
         (None, Security::Plain) => {
-            return Ok(Connected {
-                stream: Stream::Plain(dial().await?),
-                peer: None,
-                generation: 0,
-            });
+            return Ok(Connected::in_the_clear(Stream::Plain(dial().await?)));
         }
         // Prepared for another version of the destination.
         (None, Security::Originated(rule, _) | Security::Refused(rule, _)) => {
@@ -120,7 +73,8 @@ async fn handshake(
     carries: Carries,
 ) -> Result<Connected, ConnectError> {
     let config = match carries {
-        Carries::Http => tls.client_http.clone(),
+        Carries::Http1 => tls.client_http.clone(),
+        Carries::Http2 => tls.client_http2.clone(),
         Carries::Opaque => tls.client_opaque.clone(),
     };
     let name = ServerName::try_from(destination.sni())
@@ -140,7 +94,8 @@ async fn handshake(
 /// To a server of whatever kind, verified as the rule says.
 async fn originate(called: &Called, tcp: tokio::net::TcpStream, carries: Carries) -> Result<Connected, ConnectError> {
     let config = match carries {
-        Carries::Http => called.tls.http1.clone(),
+        Carries::Http1 => called.tls.http1.clone(),
+        Carries::Http2 => called.tls.http2.clone(),
         Carries::Opaque => called.tls.opaque.clone(),
     };
     let stream = shake(config, called.name.clone(), tcp).await?;

@@ -1,18 +1,21 @@
 //! A captured connection of the application: what it dialled and what it speaks.
 
 use super::{http, tcp};
-use crate::discovery::Answer;
+use crate::discovery::{Answer, Lookup};
 use crate::net::first_bytes::{self, Spoken};
 use crate::net::listen::{Accepted, Slot};
 use crate::net::relay::{self, Count};
-use crate::net::stream::{Rewound, Stream};
+use crate::net::stream::Stream;
 use crate::worker::{Taken, Worker};
 use bytes::{Bytes, BytesMut};
 use mesh_core::destination::Destination;
 use mesh_core::protocol::Declared;
+use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// How long a client on a port of undeclared protocol may be silent before its server is asked whether it speaks first.
@@ -26,7 +29,20 @@ pub enum Dialled {
     /// Nothing that the mesh knows.
     Outside,
     /// The operator could not be asked.
-    Unavailable,
+    Unavailable {
+        /// Whether it was waited for.
+        waited: bool,
+    },
+}
+
+impl From<Answer> for Dialled {
+    fn from(answer: Answer) -> Self {
+        match answer {
+            Answer::Found(destination) => Self::Known(destination),
+            Answer::Absent => Self::Outside,
+            Answer::Unavailable => Self::Unavailable { waited: true },
+        }
+    }
 }
 
 /// One captured connection's facts.
@@ -55,15 +71,12 @@ pub async fn carry(worker: Arc<Worker>, accepted: Accepted) {
         return;
     };
 
-    let dialled = match worker.mesh.address(address).await {
-        Answer::Found(destination) => Dialled::Known(destination),
-        Answer::Absent => Dialled::Outside,
-        Answer::Unavailable => Dialled::Unavailable,
-    };
+    let mut ahead = first_bytes::buffer();
+    let dialled = dialled(&worker, &mut client, &mut ahead, address).await;
     let declared = match &dialled {
         Dialled::Known(destination) => destination.protocol,
         // A well-known port says enough about an address outside the mesh.
-        Dialled::Outside | Dialled::Unavailable => mesh_core::protocol::declared(None, None, address.port()),
+        Dialled::Outside | Dialled::Unavailable { .. } => mesh_core::protocol::declared(None, None, address.port()),
     };
     let facts = Facts {
         peer,
@@ -71,22 +84,23 @@ pub async fn carry(worker: Arc<Worker>, accepted: Accepted) {
         dialled,
         slot,
     };
-    let mut ahead = first_bytes::buffer();
     match declared {
-        Declared::Http => {
-            let Ok(_) = first_bytes::read(&mut client, &mut ahead).await else {
+        Declared::Http | Declared::Http2 => {
+            // Its client speaks first, however long that takes.
+            let Ok(spoken) = first_bytes::read(&mut client, &mut ahead).await else {
                 return;
             };
-            // HTTP/2 passes as it is; everything else is for the HTTP path to refuse.
-            let spoken = if first_bytes::is_http2(&ahead) {
-                Spoken::Opaque
-            } else {
-                Spoken::Http1
+            let spoken = match (spoken, declared) {
+                (Spoken::Http1 | Spoken::Http2, _) => spoken,
+                // What is no HTTP is for the HTTP path to refuse.
+                (Spoken::Tls | Spoken::Opaque, Declared::Http2) => Spoken::Http2,
+                (Spoken::Tls | Spoken::Opaque, _) => Spoken::Http1,
             };
             Box::pin(spoken_to(worker, client, spoken, ahead.freeze(), facts)).await;
         }
-        Declared::Http2 | Declared::Tcp | Declared::Udp => {
-            Box::pin(tcp::relay(&worker, Stream::Plain(client), facts)).await;
+        Declared::Tcp | Declared::Udp => {
+            let client = Stream::ahead(ahead.freeze(), client);
+            Box::pin(tcp::relay(&worker, client, facts)).await;
         }
         Declared::Detect => {
             let read = tokio::time::timeout(SILENCE, first_bytes::read(&mut client, &mut ahead)).await;
@@ -99,48 +113,90 @@ pub async fn carry(worker: Arc<Worker>, accepted: Accepted) {
     }
 }
 
+/// What stands behind an address. While no operator can be asked about one that is not known, a client that speaks HTTP does not
+/// wait for it: its requests name their destinations themselves.
+async fn dialled(worker: &Worker, client: &mut TcpStream, ahead: &mut BytesMut, address: SocketAddr) -> Dialled {
+    if worker.mesh.connected() || !matches!(worker.mesh.lookup_address(address), Lookup::Unknown) {
+        return worker.mesh.address(address).await.into();
+    }
+    let asked = worker.mesh.address(address);
+    let mut asked = pin!(asked);
+    tokio::select! {
+        answer = &mut asked => answer.into(),
+        read = first_bytes::read(client, ahead) => match read {
+            Ok(Spoken::Http1 | Spoken::Http2) => Dialled::Unavailable { waited: false },
+            // A connection that broke off is noticed by whoever reads next.
+            Ok(Spoken::Tls | Spoken::Opaque) | Err(_) => asked.await.into(),
+        },
+    }
+}
+
 async fn spoken_to(worker: Arc<Worker>, client: TcpStream, spoken: Spoken, ahead: Bytes, facts: Facts) {
-    let client = Stream::Rewound(Rewound::new(ahead, client));
+    let client = Stream::ahead(ahead, client);
     match spoken {
         Spoken::Http1 => http::serve(worker, client, facts).await,
+        Spoken::Http2 => http::serve_http2(worker, client, facts).await,
         Spoken::Tls | Spoken::Opaque => tcp::relay(&worker, client, facts).await,
     }
 }
 
 /// The client has said nothing, or too little to tell: perhaps its server speaks first. A connection is opened for opaque
-/// bytes, and whoever speaks
-/// first decides: the server's words make it a relay; a client's HTTP request drops it for the HTTP path.
+/// bytes, and whoever speaks first decides: the server's words make it a relay; a client's HTTP request drops it for the HTTP
+/// path, even before it is open.
 async fn silent(worker: Arc<Worker>, mut client: TcpStream, mut ahead: BytesMut, facts: Facts) {
     let mut record = tcp::record(&worker, &facts);
-    let Some((mut server, lease)) = tcp::open(&worker, &facts, &mut record).await else {
-        return;
-    };
+    let mut server = None;
     let mut greeting = [0; 1024];
-    tokio::select! {
-        read = first_bytes::read(&mut client, &mut ahead) => {
-            let Ok(spoken) = read else { return };
-            let ahead = ahead.freeze();
-            if spoken == Spoken::Http1 {
-                drop((server, lease));
-                record.discard();
-                return spoken_to(worker, client, spoken, ahead, facts).await;
-            }
-            let mut client = Stream::Rewound(Rewound::new(ahead, client));
+    let first = {
+        let opening = async {
+            let Some(opened) = tcp::open(&worker, &facts, &mut record).await else {
+                return First::Nobody;
+            };
+            let (stream, _) = server.insert(opened);
+            First::Server(stream.read(&mut greeting).await)
+        };
+        tokio::select! {
+            read = first_bytes::read(&mut client, &mut ahead) => First::Client(read),
+            first = opening => first,
+        }
+    };
+    match (first, server) {
+        (First::Client(Ok(spoken)), None) => {
+            record.discard();
+            spoken_to(worker, client, spoken, ahead.freeze(), facts).await;
+        }
+        (First::Client(Ok(spoken @ (Spoken::Http1 | Spoken::Http2))), Some(server)) => {
+            drop(server);
+            record.discard();
+            spoken_to(worker, client, spoken, ahead.freeze(), facts).await;
+        }
+        (First::Client(Ok(_)), Some((mut server, _lease))) => {
+            let mut client = Stream::ahead(ahead.freeze(), client);
             record.opened();
             relay::join(&mut client, &mut server, &mut record).await;
         }
-        read = tokio::io::AsyncReadExt::read(&mut server, &mut greeting) => {
-            let Ok(n) = read else { return };
+        (First::Server(Ok(n)), Some((mut server, _lease))) => {
             record.opened();
             record.down(n as u64);
-            if tokio::io::AsyncWriteExt::write_all(&mut client, &greeting[..n]).await.is_ok() {
-                let mut client = Stream::Rewound(Rewound::new(ahead.freeze(), client));
+            if client.write_all(&greeting[..n]).await.is_ok() {
+                let mut client = Stream::ahead(ahead.freeze(), client);
                 if n == 0 {
                     // The server closed without a word: so may the client.
-                    let _ = tokio::io::AsyncWriteExt::shutdown(&mut client).await;
+                    let _ = client.shutdown().await;
                 }
                 relay::join(&mut client, &mut server, &mut record).await;
             }
         }
+        // Who waits for a server's first word is told that there is none.
+        (First::Nobody, _) => Stream::Plain(client).reset(),
+        (First::Client(Err(_)) | First::Server(_), _) => {}
     }
+}
+
+/// Who spoke first.
+enum First {
+    Client(io::Result<Spoken>),
+    Server(io::Result<usize>),
+    /// No server could be reached.
+    Nobody,
 }

@@ -1,24 +1,25 @@
-//! HTTP/1.x requests of the application: routed by Host and port as seen from the client's namespace, whatever address was
+//! HTTP requests of the application: routed by Host and port as seen from the client's namespace, whatever address was
 //! dialled, and only then by that address.
 
-use super::connect::{Carries, ConnectError, connect};
+use super::connect::{Carries, connect};
 use super::connection::{Dialled, Facts};
 use super::endpoint;
 use super::secured::Secured;
 use crate::discovery::{Answer, Lookup};
 use crate::http::body::{RequestBody, ResponseBody};
-use crate::http::pool::{Connection, PATIENCE};
-use crate::http::{exchange, headers, serve};
+use crate::http::pool::Key;
+use crate::http::upstream::{self, ConnectError, Connected, Failed};
+use crate::http::{exchange, grpc, headers, http2_serve, serve};
+use crate::net::dial;
 use crate::net::listen::Direction;
 use crate::net::stream::Stream;
 use crate::refusals::Reason;
 use crate::telemetry::{Outside, Record, Recorded, Way};
 use crate::worker::Worker;
-use http::{Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use mesh_core::destination::{Destination, Endpoint, Resolution};
 use mesh_core::identity::SpiffeId;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,11 +29,24 @@ const ATTEMPTS: usize = 3;
 /// How long the operator may take to say what a host is, where it has just not said what the address is.
 const SECOND_PATIENCE: Duration = Duration::from_millis(500);
 
-/// Serves the application's connection.
+/// Serves the application's connection in HTTP/1.x.
 pub async fn serve(worker: Arc<Worker>, client: Stream, facts: Facts) {
-    let phase = worker.phase.clone();
+    let drains = worker.drains_outbound.clone();
     let facts = Arc::new(facts);
-    let ended = serve::serve(client, phase, |request| {
+    let ended = serve::serve(client, drains, |request| {
+        recorded(worker.clone(), facts.clone(), request)
+    })
+    .await;
+    if let Err(error) = ended {
+        tracing::debug!(%error, peer = %facts.peer, "the application's connection ended early");
+    }
+}
+
+/// The same in HTTP/2.
+pub async fn serve_http2(worker: Arc<Worker>, client: Stream, facts: Facts) {
+    let drains = worker.drains_outbound.clone();
+    let facts = Arc::new(facts);
+    let ended = http2_serve::serve(client, drains, |request| {
         recorded(worker.clone(), facts.clone(), request)
     })
     .await;
@@ -68,11 +82,12 @@ async fn handle(
     mut request: Request<Incoming>,
     record: &mut Record,
 ) -> Response<ResponseBody> {
+    let call = grpc::is_call(request.method(), request.headers());
     if let Some(refused) = exchange::unfit(&mut request, facts.address) {
-        return refused;
+        return if call { grpc::refusal(refused) } else { refused };
     }
     let route = route(worker, &facts, &request).await;
-    let (mut request, on_upgrade) = exchange::take(request);
+    let (mut request, switch) = exchange::take(request);
     let map = request.headers_mut();
     headers::mark(map);
     // Who calls is for the other side's proxy to say.
@@ -101,14 +116,17 @@ async fn handle(
         }
     };
     worker.metrics.request(Direction::Outbound, response.status());
-    exchange::give(response, on_upgrade, async move {
+    let response = if call { grpc::refusal(response) } else { response };
+    exchange::give(response, switch, async move {
         let _open = &facts.slot;
         std::future::pending().await
     })
 }
 
 async fn route(worker: &Worker, facts: &Facts, request: &Request<Incoming>) -> Route {
-    if let Some(host) = headers::host(request.uri(), request.headers()) {
+    // A tunnel's target is for the proxy to reach that the application has chosen by dialling it.
+    let named = request.method() != Method::CONNECT;
+    if let Some(host) = headers::host(request.uri(), request.headers()).filter(|_| named) {
         let port = facts.address.port();
         let answer = match worker.mesh.lookup_host(host, port) {
             Lookup::Found(destination) => Answer::Found(destination),
@@ -116,7 +134,7 @@ async fn route(worker: &Worker, facts: &Facts, request: &Request<Incoming>) -> R
             // An address in Host says no more than the address that was dialled.
             Lookup::Unknown if host.parse::<std::net::IpAddr>().is_ok() => Answer::Absent,
             // Whoever was waited for in vain once is not waited for again.
-            Lookup::Unknown if matches!(facts.dialled, Dialled::Unavailable) => {
+            Lookup::Unknown if matches!(facts.dialled, Dialled::Unavailable { waited: true }) => {
                 let answer = tokio::time::timeout(SECOND_PATIENCE, worker.mesh.host(host, port)).await;
                 answer.unwrap_or(Answer::Unavailable)
             }
@@ -138,10 +156,11 @@ async fn route(worker: &Worker, facts: &Facts, request: &Request<Incoming>) -> R
         }
     }
     // Connections live long: what is behind the address may have changed since this one began.
-    let dialled = match worker.mesh.lookup_address(facts.address) {
-        Lookup::Found(destination) => Dialled::Known(destination),
-        Lookup::Absent => Dialled::Outside,
-        Lookup::Unknown => facts.dialled.clone(),
+    let dialled = match (worker.mesh.lookup_address(facts.address), &facts.dialled) {
+        (Lookup::Found(destination), _) => Dialled::Known(destination),
+        (Lookup::Absent, _) => Dialled::Outside,
+        (Lookup::Unknown, Dialled::Unavailable { waited: false }) => worker.mesh.address(facts.address).await.into(),
+        (Lookup::Unknown, dialled) => dialled.clone(),
     };
     match dialled {
         Dialled::Known(destination) => Route::Destination(destination),
@@ -151,7 +170,7 @@ async fn route(worker: &Worker, facts: &Facts, request: &Request<Incoming>) -> R
             Reason::Unknown,
             "the mesh does not know this host and outboundTrafficPolicy.mode is REGISTRY_ONLY",
         ),
-        Dialled::Unavailable => Route::Refused(
+        Dialled::Unavailable { .. } => Route::Refused(
             StatusCode::SERVICE_UNAVAILABLE,
             Reason::Unavailable,
             "the mesh does not know this address yet and its control plane cannot be asked",
@@ -169,9 +188,12 @@ async fn to_destination(
     let generation = worker.identity.generation();
     // A pooled connection made under an earlier certificate is not used again, nor one whose server is not this
     // destination's (two destinations may share an endpoint).
-    let fits = |connection: &Connection| match &connection.peer {
-        Some(peer) => connection.generation == generation && destination.accepts(peer),
-        None => true,
+    let fits = |peer: Option<&SpiffeId>, made_under: u64| {
+        peer.is_none_or(|peer| made_under == generation && destination.accepts(peer))
+    };
+    let carries = match request.version() {
+        Version::HTTP_2 => Carries::Http2,
+        _ => Carries::Http1,
     };
     let host = headers::host(request.uri(), request.headers()).unwrap_or(&destination.host);
     let secured = match Secured::prepare(worker, destination, host).await {
@@ -192,51 +214,41 @@ async fn to_destination(
         if attempt > 0 {
             worker.metrics.retries.inc();
         }
-        let Some(at) = endpoint::choose(destination, &secured, facts.address, &tried, &worker.upstreams) else {
+        let Some(at) = endpoint::choose(destination, &secured, facts.address, &tried, &worker.upstreams.http1) else {
             break;
         };
         let Some(chosen) = destination.endpoints.get(at) else {
             break;
         };
         record.to_endpoint(destination, chosen);
+        let open = || open(worker, destination, &secured, chosen, carries);
         // After a pooled connection failed, the next try does not trust another one that may have closed with it.
-        let key = secured.key(destination, chosen);
-        let fits = |waiting: &Connection| !fresh && fits(waiting);
-        let mut lease = match key.mutual_tls || key.originated != 0 {
-            true => worker.upstreams.lease_patiently(key, PATIENCE, fits).await,
-            false => worker.upstreams.lease(key, fits),
-        };
-        let connection = match lease.connection.take() {
-            Some(connection) => connection,
-            None => match open(worker, destination, &secured, chosen)
-                .await
-                .inspect(|_| lease.opened())
-            {
-                Ok(connection) => connection,
-                Err(error) => {
-                    let detail = format!("{}: {}: {error}", destination.cluster_name(), chosen.address);
-                    record.failed(error.reason(), &detail);
-                    worker.refuse(error.reason(), facts.peer, Some(chosen.address), detail);
-                    tried.push(at);
-                    continue;
-                }
-            },
-        };
-        record.attempt();
-        match exchange::send(lease, connection, request).await {
+        let (pools, key) = (&worker.upstreams, secured.key(destination, chosen));
+        let result = upstream::try_once(pools, key, request, record, fresh, fits, open).await;
+        let (reason, error, again) = match result {
             Ok(response) => return response,
-            Err(failed) => {
+            Err(Failed::Connect { error, request }) => {
+                tried.push(at);
+                let left = !error.is_lasting() || tried.len() < destination.endpoints.len();
+                (error.reason(), error.to_string(), left.then_some(request))
+            }
+            Err(Failed::Exchange(failed)) => {
                 fresh = true;
                 match failed.again {
-                    Some(again) => request = again,
-                    None => {
-                        let detail = format!("{}: {}: {}", destination.cluster_name(), chosen.address, failed.error);
-                        record.failed(Reason::Unreachable, &detail);
-                        worker.refuse(Reason::Unreachable, facts.peer, Some(chosen.address), detail);
-                        return unreachable();
+                    Some(again) => {
+                        request = again;
+                        continue;
                     }
+                    None => (Reason::Unreachable, failed.error.to_string(), None),
                 }
             }
+        };
+        let detail = format!("{}: {}: {error}", destination.cluster_name(), chosen.address);
+        record.failed(reason, &detail);
+        worker.refuse(reason, facts.peer, Some(chosen.address), detail);
+        match again {
+            Some(again) => request = again,
+            None => return unreachable(),
         }
     }
     if tried.is_empty() && !fresh {
@@ -258,73 +270,47 @@ async fn open(
     destination: &Destination,
     secured: &Secured,
     endpoint: &Endpoint,
-) -> Result<Connection, ConnectError> {
-    let connected = connect(worker, destination, secured, endpoint, Carries::Http).await?;
-    let security = secured.label(destination, endpoint);
+    carries: Carries,
+) -> Result<Connected, ConnectError> {
+    let connected = connect(worker, destination, secured, endpoint, carries).await?;
+    count(worker, secured.label(destination, endpoint));
+    Ok(connected)
+}
+
+fn count(worker: &Worker, security: &str) {
     worker
         .metrics
         .connections
         .with_label_values(&["outbound", security])
         .inc();
-    opened(connected.stream, connected.peer, connected.generation).await
-}
-
-async fn opened(stream: Stream, peer: Option<SpiffeId>, generation: u64) -> Result<Connection, ConnectError> {
-    let opened = exchange::open(stream, peer, generation).await;
-    opened.map_err(|error| ConnectError::Tcp(std::io::Error::other(error)))
 }
 
 /// To the address that the application dialled, in the clear, where the mesh knows nothing of it.
 async fn as_dialled(
     worker: &Worker,
     facts: &Facts,
-    mut request: Request<RequestBody>,
+    request: Request<RequestBody>,
     record: &mut Record,
 ) -> Response<ResponseBody> {
-    let key = crate::http::pool::Key {
+    let key = Key {
         address: facts.address,
         mutual_tls: false,
         originated: 0,
     };
-    let mut fresh = false;
-    for _ in 0..ATTEMPTS {
-        let mut lease = worker.upstreams.lease(key, |_| !fresh);
-        let connection = match lease.connection.take() {
-            Some(connection) => connection,
-            None => match plain(worker, facts.address).await {
-                Ok(connection) => connection,
-                Err(error) => {
-                    record.failed(Reason::Unreachable, &error.to_string());
-                    worker.refuse(Reason::Unreachable, facts.peer, Some(facts.address), error.to_string());
-                    return unreachable();
-                }
-            },
-        };
-        record.attempt();
-        match exchange::send(lease, connection, request).await {
-            Ok(response) => return response,
-            Err(exchange::Failed { again: Some(again), .. }) => {
-                fresh = true;
-                request = again;
-            }
-            Err(exchange::Failed { error, again: None }) => {
-                record.failed(Reason::Unreachable, &error.to_string());
-                worker.refuse(Reason::Unreachable, facts.peer, Some(facts.address), error.to_string());
-                break;
-            }
+    let open = || async {
+        let stream = Stream::Plain(dial::upstream(facts.address).await?);
+        count(worker, "none");
+        Ok(Connected::in_the_clear(stream))
+    };
+    let retries = &worker.metrics.retries;
+    match upstream::to_address(&worker.upstreams, key, ATTEMPTS, request, record, retries, open).await {
+        Ok(response) => response,
+        Err(error) => {
+            record.failed(Reason::Unreachable, &error);
+            worker.refuse(Reason::Unreachable, facts.peer, Some(facts.address), error);
+            unreachable()
         }
     }
-    unreachable()
-}
-
-async fn plain(worker: &Worker, address: SocketAddr) -> Result<Connection, ConnectError> {
-    let stream = crate::net::dial::upstream(address).await.map_err(ConnectError::Tcp)?;
-    worker
-        .metrics
-        .connections
-        .with_label_values(&["outbound", "none"])
-        .inc();
-    opened(Stream::Plain(stream), None, 0).await
 }
 
 fn unreachable() -> Response<ResponseBody> {

@@ -1,8 +1,8 @@
 //! How one use of a destination is secured, decided before an endpoint is chosen: as automatic mutual TLS has it, or as a
 //! DestinationRule says.
 
-use super::connect::ConnectError;
 use crate::http::pool::Key;
+use crate::http::upstream::ConnectError;
 use crate::origination::Originated;
 use crate::worker::Worker;
 use mesh_core::client_tls::ClientTls;

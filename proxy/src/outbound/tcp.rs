@@ -72,7 +72,7 @@ pub async fn open(worker: &Worker, facts: &Facts, record: &mut Connection) -> Op
             );
             return None;
         }
-        Dialled::Unavailable => {
+        Dialled::Unavailable { .. } => {
             record.to_outside(Outside::Unavailable, None);
             refuse(
                 record,
@@ -93,13 +93,13 @@ pub async fn open(worker: &Worker, facts: &Facts, record: &mut Connection) -> Op
     };
     let mut tried = Vec::new();
     while tried.len() < ATTEMPTS {
-        let Some(at) = endpoint::choose(destination, &secured, facts.address, &tried, &worker.upstreams) else {
+        let Some(at) = endpoint::choose(destination, &secured, facts.address, &tried, &worker.upstreams.http1) else {
             break;
         };
         let Some(chosen) = destination.endpoints.get(at) else {
             break;
         };
-        let lease = worker.upstreams.lease(secured.key(destination, chosen), |_| false);
+        let lease = worker.upstreams.http1.count(secured.key(destination, chosen));
         let connected = connect(worker, destination, &secured, chosen, Carries::Opaque).await;
         record.to_endpoint(destination, chosen);
         match connected {

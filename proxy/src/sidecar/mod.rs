@@ -1,10 +1,10 @@
 //! `proxy sidecar`: puts the parts together, and takes them apart in order.
 //!
 //! Traffic is carried by worker threads with a runtime each; certificates, discovery and the administration pages live on
-//! the main thread's runtime, so that neither waits for the other. At the end (SIGTERM, `/drain`, `/quitquitquit`) new
-//! connections are still taken while open ones finish: peers learn of a pod's end later than the pod does.
+//! the main thread's runtime, so that neither waits for the other. [`drain`] is how it ends.
 
 mod config;
+mod drain;
 mod shown;
 mod view;
 mod workers;
@@ -13,7 +13,7 @@ pub use config::{Config, ConfigError, Flags};
 
 use crate::admin::{self, Handles, LogControl, Phase};
 use crate::discovery::{self, Backoff, Client, Limits, Mesh};
-use crate::http::pool::Pool;
+use crate::http::upstream::Pools;
 use crate::identity::{self, Identity};
 use crate::kernel_tls;
 use crate::metrics::Metrics;
@@ -37,12 +37,6 @@ use view::SidecarView;
 pub const OUTBOUND_PORT: u16 = 15001;
 /// The port to which they send what comes in.
 pub const INBOUND_PORT: u16 = 15006;
-
-/// Istio's `EXIT_ON_ZERO_ACTIVE_CONNECTIONS` looks this often; here a drained proxy always ends early.
-const DRAIN_LOOK: Duration = Duration::from_millis(100);
-
-/// How long a draining proxy takes new connections at the least, while peers learn that it ends.
-const LEAST_DRAIN: Duration = Duration::from_secs(1);
 
 /// Runs the sidecar until it is told to end.
 ///
@@ -107,17 +101,19 @@ pub async fn run(config: Config, log: LogControl) -> anyhow::Result<()> {
             refused: metrics.rules_refused.clone(),
         },
     );
+    let drains = drain::Drains::new(&phase);
     let context = || {
         Arc::new(Worker {
             mesh: mesh.clone(),
             identity: identity.clone(),
             originations: originations.clone(),
-            upstreams: Pool::default(),
-            application: Pool::default(),
+            upstreams: Pools::default(),
+            application: Pools::default(),
             metrics: metrics.clone(),
             telemetry: telemetry.recorder(),
             refusals: refusals.clone(),
-            phase: phase.subscribe(),
+            drains_inbound: drains.inbound.subscribe(),
+            drains_outbound: drains.outbound.subscribe(),
             own_ports: [OUTBOUND_PORT, INBOUND_PORT],
         })
     };
@@ -171,7 +167,7 @@ pub async fn run(config: Config, log: LogControl) -> anyhow::Result<()> {
     let open = tokio::spawn(measure(slots.clone(), mesh.clone(), metrics.clone()));
 
     until_the_end(&handles).await?;
-    drain(&slots, config.drain).await;
+    drains.run(&slots, config.drain).await;
     stop.send_replace(true);
     let _ = discovery.await;
     pages_end.cancel();
@@ -205,19 +201,6 @@ async fn until_the_end(handles: &Handles) -> anyhow::Result<()> {
     }
     handles.advance(Phase::Draining);
     Ok(())
-}
-
-/// Waits until no connection is open, at least [`LEAST_DRAIN`] (or `most`, if that is shorter) and at most `most`.
-async fn drain(slots: &Slots, most: Duration) {
-    let began = tokio::time::Instant::now();
-    loop {
-        let waited = began.elapsed();
-        if waited >= most || (waited >= LEAST_DRAIN && slots.open() == 0) {
-            break;
-        }
-        tokio::time::sleep(DRAIN_LOOK).await;
-    }
-    tracing::info!(open = slots.open(), waited_ms = began.elapsed().as_millis(), "drained");
 }
 
 /// Takes no more connections from outside once the proxy has drained for this long (Istio's `drainDuration`, after which

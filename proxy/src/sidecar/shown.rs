@@ -115,10 +115,9 @@ fn tls_context(destination: &Destination, tls: Option<&Tls>) -> Option<TlsContex
         return Some(originated(destination, origination));
     }
     destination.endpoints.iter().find(|it| under_mesh(destination, it))?;
-    let http = matches!(destination.protocol, Declared::Http | Declared::Detect);
     Some(TlsContext {
         common_tls_context: CommonTlsContext {
-            alpn_protocols: offered(http).map(str::to_owned).collect(),
+            alpn_protocols: offered(destination.protocol).map(str::to_owned).collect(),
             // TLS 1.3 between sidecars; 1.2 where an Envoy on the other side asks for it.
             tls_minimum_protocol_version: "TLSv1_2".to_owned(),
             tls_certificate_serial: tls.map(serial).unwrap_or_default(),
@@ -145,10 +144,14 @@ fn originated(destination: &Destination, origination: &Origination) -> TlsContex
         ServerCheck::Verified { subject_alt_names, .. } => &subject_alt_names[..],
         ServerCheck::Skipped => &[],
     };
-    let http = matches!(destination.protocol, Declared::Http | Declared::Detect);
+    let protocol = match destination.protocol {
+        Declared::Http | Declared::Detect => Some("http/1.1".to_owned()),
+        Declared::Http2 => Some("h2".to_owned()),
+        Declared::Tcp | Declared::Udp => None,
+    };
     TlsContext {
         common_tls_context: CommonTlsContext {
-            alpn_protocols: http.then(|| "http/1.1".to_owned()).into_iter().collect(),
+            alpn_protocols: protocol.into_iter().collect(),
             tls_minimum_protocol_version: "TLSv1_2".to_owned(),
             tls_certificate_serial: String::new(),
             match_subject_alt_names: names.iter().map(ToString::to_string).collect(),

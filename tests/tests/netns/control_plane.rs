@@ -37,6 +37,10 @@ fn what_is_known_goes_on_without_discovery() {
         assert_eq!(status("10.96.0.2:80", "server"), 200);
         assert!(raw());
     }
+    // A known Host does not wait for what is behind an address that is not.
+    let began = Instant::now();
+    assert_eq!(status("198.51.100.1:80", "server"), 200);
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
     let began = Instant::now();
     let answer = fetch(&client, &format!("{SERVER}:8080"), "unheard-of", "/").unwrap();
     assert_eq!(answer.status(), 503);

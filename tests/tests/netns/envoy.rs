@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+use super::grpc;
 use super::http::{BIG, Connection, application, get, pattern};
+use super::http2::run;
 use super::namespaces::as_proxy;
 use super::over_tcp::{echo, serve};
 use super::pod::Pod;
@@ -55,6 +57,24 @@ fn start(world: &mut World, pod: &Pod, binary: &Path, listeners: &[Value], clust
     });
 }
 
+/// The protocols of the matrix, as Envoy's clusters are named here.
+const PROTOCOLS: [&str; 3] = ["http1", "http2", "tcp"];
+
+/// Whether each of Envoy's parts, and no other, has resumed sessions if it may.
+fn assert_resumed(pod: &Pod, parts: &[String], resumption: bool) {
+    let (_, stats) = pod.page(15000, "/stats?filter=ssl.session_reused").unwrap();
+    for part in parts {
+        let line = format!("{part}.ssl.session_reused: ");
+        let count = stats
+            .lines()
+            .find_map(|it| it.strip_prefix(&line)?.trim().parse::<u64>().ok());
+        assert!(
+            count.is_some_and(|count| (count > 0) == resumption),
+            "{part} {resumption}: {stats}"
+        );
+    }
+}
+
 #[test]
 fn envoy_calls_our_inbound() {
     let Some(binary) = envoy() else { return };
@@ -66,53 +86,71 @@ fn envoy_calls_our_inbound() {
     world.ready(&server);
     application(&server, 8080);
     serve(&server, 9000, echo);
-    let peer = json!({"exact": SERVER_ID});
-    let sni = |port: u16| json!({"sni": format!("outbound_.{port}_._.server.shop.svc.cluster.local")});
-    let http = tls(
-        "Upstream",
-        &client,
-        &["istio-http/1.1", "istio", "http/1.1"],
-        &peer,
-        sni(80),
-    );
-    let tcp = tls("Upstream", &client, &["istio-peer-exchange", "istio"], &peer, sni(9000));
-    start(
-        &mut world,
-        &client,
-        &binary,
-        &[
-            listener("127.0.0.1", 7000, &connection_manager("http"), None),
-            listener("127.0.0.1", 7001, &tcp_proxy("tcp"), None),
-        ],
-        &[
-            cluster("http", SERVER, 8080, true, Some(http)),
-            cluster("tcp", SERVER, 9000, false, Some(tcp)),
-        ],
-    );
-    exchange(&client, "127.0.0.1:7000", "127.0.0.1:7001");
+    let sni = |port: u16, resumption: bool| {
+        let keys = u32::from(resumption);
+        json!({"sni": format!("outbound_.{port}_._.server.shop.svc.cluster.local"), "max_session_keys": keys})
+    };
+    let upstream = |name: &str, [service, port]: [u16; 2], alpn: &[&str], resumption: bool| {
+        let peer = json!({"exact": SERVER_ID});
+        let tls = tls("Upstream", &client, alpn, &peer, sni(service, resumption));
+        cluster(name, SERVER, port, Some(tls))
+    };
+    run(async {
+        grpc::application(&server, 8082);
+        for resumption in [true, false] {
+            start(
+                &mut world,
+                &client,
+                &binary,
+                &[
+                    listener("127.0.0.1", 7000, &connection_manager("http1"), None),
+                    listener("127.0.0.1", 7001, &tcp_proxy("tcp"), None),
+                    listener("127.0.0.1", 7002, &connection_manager("http2"), None),
+                ],
+                &[
+                    upstream(
+                        "http1",
+                        [80, 8080],
+                        &["istio-http/1.1", "istio", "http/1.1"],
+                        resumption,
+                    ),
+                    upstream("tcp", [9000, 9000], &["istio-peer-exchange", "istio"], resumption),
+                    upstream("http2", [82, 8082], &["istio-h2", "istio", "h2"], resumption),
+                ],
+            );
+            for _ in 0..2 {
+                exchange(&client, "127.0.0.1:7000", "127.0.0.1:7001");
+                grpc::exchange(&client, "127.0.0.1:7002", &format!("URI={CLIENT_ID}")).await;
+            }
+            assert_resumed(&client, &PROTOCOLS.map(|name| format!("cluster.{name}")), resumption);
+            world.stop("envoy");
+        }
+    });
     assert_eq!(
         server.metric("pinnace_proxy_connections_refused_total{reason=\"client_handshake\"}"),
         0.0
     );
-    assert!(server.metric("pinnace_proxy_connections_total{direction=\"inbound\",security=\"mutual_tls\"}") >= 2.0);
+    assert_eq!(
+        server.metric("pinnace_proxy_connections_total{direction=\"inbound\",security=\"none\"}"),
+        0.0
+    );
 
     // An Envoy that expects somebody else does not take us.
-    world.stop("envoy");
     let peer = json!({"exact": "spiffe://cluster.local/ns/shop/sa/somebody"});
     let http = tls(
         "Upstream",
         &client,
         &["istio-http/1.1", "istio", "http/1.1"],
         &peer,
-        sni(80),
+        sni(80, true),
     );
-    let listeners = [listener("127.0.0.1", 7000, &connection_manager("http"), None)];
+    let listeners = [listener("127.0.0.1", 7000, &connection_manager("http1"), None)];
     start(
         &mut world,
         &client,
         &binary,
         &listeners,
-        &[cluster("http", SERVER, 8080, true, Some(http))],
+        &[cluster("http1", SERVER, 8080, Some(http))],
     );
     assert_eq!(
         Connection::new(client.connect("127.0.0.1:7000"))
@@ -142,34 +180,44 @@ fn our_outbound_calls_envoy() {
         "istio",
     ];
     let peer = json!({"prefix": "spiffe://cluster.local/"});
-    let tls = tls(
-        "Downstream",
-        &server,
-        &alpn,
-        &peer,
-        json!({"require_client_certificate": true}),
-    );
-    start(
-        &mut world,
-        &server,
-        &binary,
-        &[
-            listener(SERVER, 8080, &connection_manager("http"), Some(&tls)),
-            listener(SERVER, 9000, &tcp_proxy("tcp"), Some(&tls)),
-        ],
-        &[
-            cluster("http", "127.0.0.1", 7080, true, None),
-            cluster("tcp", "127.0.0.1", 7090, false, None),
-        ],
-    );
-    exchange(&client, "10.96.0.2:80", "10.96.0.2:9000");
-    let (_, stats) = server
-        .page(15000, "/stats?filter=ssl.(connection_error|handshake|versions)")
-        .unwrap();
-    assert!(
-        stats.contains("ssl.versions.TLSv1.3") && !stats.contains("ssl.versions.TLSv1.2"),
-        "{stats}"
-    );
+    run(async {
+        grpc::application(&server, 7082);
+        for resumption in [true, false] {
+            let options = json!({
+                "require_client_certificate": true,
+                "disable_stateless_session_resumption": !resumption,
+                "disable_stateful_session_resumption": !resumption,
+            });
+            let tls = tls("Downstream", &server, &alpn, &peer, options);
+            start(
+                &mut world,
+                &server,
+                &binary,
+                &[
+                    listener(SERVER, 8080, &limited("http1"), Some(&tls)),
+                    listener(SERVER, 9000, &tcp_proxy("tcp"), Some(&tls)),
+                    listener(SERVER, 8082, &limited("http2"), Some(&tls)),
+                ],
+                &[
+                    cluster("http1", "127.0.0.1", 7080, None),
+                    cluster("tcp", "127.0.0.1", 7090, None),
+                    cluster("http2", "127.0.0.1", 7082, None),
+                ],
+            );
+            for _ in 0..2 {
+                exchange(&client, "10.96.0.2:80", "10.96.0.2:9000");
+                grpc::exchange(&client, "10.96.0.2:82", &format!("URI={CLIENT_ID}")).await;
+            }
+            let listeners = [8080, 9000, 8082].map(|port| format!("listener.{SERVER}_{port}"));
+            assert_resumed(&server, &listeners, resumption);
+            let (_, stats) = server.page(15000, "/stats?filter=ssl.versions").unwrap();
+            assert!(
+                stats.contains("ssl.versions.TLSv1.3") && !stats.contains("ssl.versions.TLSv1.2"),
+                "{stats}"
+            );
+            world.stop("envoy");
+        }
+    });
 }
 
 /// HTTP with bodies both ways, and opaque bytes with a half-close.
@@ -231,6 +279,13 @@ fn connection_manager(cluster: &str) -> Value {
     )
 }
 
+/// The same, whose connections serve a few requests each, so that there are several.
+fn limited(cluster: &str) -> Value {
+    let mut manager = connection_manager(cluster);
+    manager["typed_config"]["common_http_protocol_options"] = json!({"max_requests_per_connection": 3});
+    manager
+}
+
 fn tcp_proxy(cluster: &str) -> Value {
     filter(
         "tcp_proxy",
@@ -244,14 +299,21 @@ fn filter(name: &str, message: &str, mut config: Value) -> Value {
     json!({"name": format!("envoy.filters.network.{name}"), "typed_config": config})
 }
 
-fn cluster(name: &str, ip: &str, port: u16, http: bool, tls: Option<Value>) -> Value {
+/// A cluster that speaks what its name says.
+fn cluster(name: &str, ip: &str, port: u16, tls: Option<Value>) -> Value {
     let endpoints = json!([{"lb_endpoints": [{"endpoint": {"address": address(ip, port)}}]}]);
     let mut cluster = json!({"name": name, "type": "STATIC", "connect_timeout": "10s",
         "load_assignment": {"cluster_name": name, "endpoints": endpoints}});
-    if http {
+    let protocol = match name {
+        "http1" => Some("http_protocol_options"),
+        "http2" => Some("http2_protocol_options"),
+        _ => None,
+    };
+    if let Some(protocol) = protocol {
         cluster["typed_extension_protocol_options"] = json!({"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
             "@type": format!("{API}.upstreams.http.v3.HttpProtocolOptions"),
-            "explicit_http_config": {"http_protocol_options": {}}}});
+            "common_http_protocol_options": {"max_requests_per_connection": 3},
+            "explicit_http_config": {protocol: {}}}});
     }
     if let Some(tls) = tls {
         cluster["transport_socket"] = tls;

@@ -111,6 +111,11 @@ impl<S: Read + Write> Connection<S> {
         }
     }
 
+    /// The next head, line by line; its body is still to be read.
+    pub(crate) fn head(&mut self) -> io::Result<String> {
+        self.lines()
+    }
+
     /// Exactly so many bytes.
     pub(crate) fn exactly(&mut self, length: usize) -> io::Result<Vec<u8>> {
         while self.ahead.len() < length {

@@ -70,8 +70,12 @@ fn a_server_must_be_the_destination() {
         ),
     ] {
         tls::server(&mut world, &server, port, &secret, &[]);
+        let failed = || client.metric("pinnace_proxy_handshakes_failed_total{direction=\"outbound\"}");
+        let before = failed();
         let answer = fetch(&client, &format!("{SERVER}:{port}"), SERVER, "/marker").unwrap();
         assert_eq!(answer.status(), 503, "{reason}");
+        // Who is somebody else stays so: there is nobody else to ask.
+        assert_eq!(failed() - before, 1.0, "{reason}");
         let (_, dump) = client.page(15000, "/config_dump").unwrap();
         assert!(dump.contains(reason), "{reason}: {dump}");
         assert!(

@@ -43,6 +43,8 @@ services:
   ports:
   - {port: 80, name: http, targetPort: 8080}
   - {port: 81, name: detected, targetPort: 8080}
+  - {port: 82, name: grpc, targetPort: 8082}
+  - {port: 83, name: detected-too, targetPort: 8082}
   - {port: 9000, name: tcp}
   - {port: 9001, name: undeclared}
   endpoints: [10.77.0.2]
