@@ -23,6 +23,7 @@ use crate::discovery::streams::Streams;
 use crate::feeds::{self, Policies, Progress};
 use crate::health::{self, Health};
 use crate::index::{Index, MeshFacts};
+use crate::kubernetes::install;
 use crate::kubernetes::leader::{self, Leadership};
 use crate::mesh_config;
 use crate::metrics::Metrics;
@@ -111,10 +112,12 @@ pub async fn run(settings: Settings, provider: Arc<CryptoProvider>, stop: watch:
     let publishing = index.clone();
     tokio::spawn(async move { publishing.publish().await });
 
+    let owner = install::owner(&client, &settings.namespace, &settings.service_account).await;
     let lease = leader::run(
         Api::namespaced(client.clone(), &settings.namespace),
         settings.revisioned("pinnace-operator"),
         settings.pod_name.clone(),
+        owner,
         leadership.clone(),
         metrics.clone(),
         stopped(stop.clone()),
@@ -203,6 +206,7 @@ impl Writers {
     async fn run(mut self) {
         loop {
             self.leadership.gained().await;
+            install::report_others(&self.client, &self.settings.namespace, &self.settings.service_account).await;
             let leadership = self.leadership.clone();
             tokio::select! {
                 () = self.write() => return,

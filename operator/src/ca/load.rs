@@ -114,7 +114,18 @@ fn decide(both: &Both, in_force: Option<&Loaded>, now: SystemTime) -> Step {
 
 fn own_alone(own: Option<&Secret>, in_force: Option<&Loaded>, now: SystemTime) -> Step {
     let superseded = in_force.is_none() && own.and_then(Mark::of) == Some(Mark::Superseded);
-    if superseded || in_force.is_some_and(|held| held.given) {
+    let given = in_force.filter(|held| held.given);
+    // Under the same root there is a way back that nobody notices.
+    if let Some(next) = given.zip(own).and_then(|(held, own)| {
+        let next = read(own, now).ok()?;
+        (change(Some(&held.authority), &next) == Change::Replace).then_some(next)
+    }) {
+        return Step::Use(Loaded {
+            authority: Arc::new(next),
+            given: false,
+        });
+    }
+    if superseded || given.is_some() {
         return Step::Refuse {
             secret: GIVEN,
             reason: format!(
@@ -365,6 +376,8 @@ mod tests {
         let broken = of(GIVEN, &[("ca-cert.pem", "x".to_owned())]);
         let of_own = || Some(loaded(&own, &[&own], false));
         let of_one = || Some(loaded(&one, &[&root], true));
+        let below = own.intermediate("below");
+        let of_below = || Some(loaded(&below, &[&own], true));
         let cases = [
             ("nothing", None, None, None, "stay"),
             ("own", None, Some(&plain), None, "use CN=own own 1"),
@@ -438,6 +451,13 @@ mod tests {
                 "refuse cacerts",
             ),
             ("gone", None, Some(&superseded), of_one(), "refuse cacerts"),
+            (
+                "gone, under the root of its own",
+                None,
+                Some(&superseded),
+                of_below(),
+                "use CN=own own 1",
+            ),
             ("gone, at a start", None, Some(&superseded), None, "refuse cacerts"),
         ];
         for (case, given, own, in_force, want) in cases {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, OwnerReference};
 use kube::api::{Api, PostParams};
 use kube::core::ObjectMeta;
 use tokio::sync::watch;
@@ -117,11 +117,13 @@ fn decide(lease: Option<&LeaseSpec>, observed: &mut Observed, me: &str, now: Ins
     }
 }
 
-/// Takes part in the election until `stop` resolves, then gives the lease back if it is held.
+/// Takes part in the election until `stop` resolves, then gives the lease back if it is held. The lease goes with `owner`,
+/// where there is one.
 pub async fn run(
     leases: Api<Lease>,
     name: String,
     me: String,
+    owner: Option<OwnerReference>,
     leadership: Leadership,
     metrics: Arc<Metrics>,
     stop: impl Future<Output = ()>,
@@ -130,7 +132,11 @@ pub async fn run(
     let mut observed = Observed::default();
     loop {
         let asked = Instant::now();
-        let attempt = tokio::time::timeout(CALL_TIMEOUT, attempt(&leases, &name, &me, &mut observed)).await;
+        let attempt = tokio::time::timeout(
+            CALL_TIMEOUT,
+            attempt(&leases, &name, &me, owner.as_ref(), &mut observed),
+        )
+        .await;
         let before = leadership.held();
         match attempt {
             Ok(Ok(true)) => {
@@ -175,7 +181,13 @@ pub async fn run(
 }
 
 /// One look at the lease and what follows; says whether it is held now. A conflict means that another was faster.
-async fn attempt(leases: &Api<Lease>, name: &str, me: &str, observed: &mut Observed) -> Result<bool, kube::Error> {
+async fn attempt(
+    leases: &Api<Lease>,
+    name: &str,
+    me: &str,
+    owner: Option<&OwnerReference>,
+    observed: &mut Observed,
+) -> Result<bool, kube::Error> {
     let current = leases.get_opt(name).await?;
     let spec = current.as_ref().map(|lease| lease.spec.clone().unwrap_or_default());
     let step = decide(spec.as_ref(), observed, me, Instant::now());
@@ -186,6 +198,7 @@ async fn attempt(leases: &Api<Lease>, name: &str, me: &str, observed: &mut Obser
             let lease = Lease {
                 metadata: ObjectMeta {
                     name: Some(name.to_owned()),
+                    owner_references: owner.map(|owner| vec![owner.clone()]),
                     ..ObjectMeta::default()
                 },
                 spec: Some(record(me, 0, now.clone(), now)),
@@ -193,6 +206,9 @@ async fn attempt(leases: &Api<Lease>, name: &str, me: &str, observed: &mut Obser
             leases.create(&PostParams::default(), &lease).await
         }
         (step, Some(mut lease)) => {
+            if let Some(owner) = owner {
+                lease.metadata.owner_references = Some(vec![owner.clone()]);
+            }
             let old = lease.spec.take().unwrap_or_default();
             let transitions = old.lease_transitions.unwrap_or(0);
             lease.spec = Some(match step {
