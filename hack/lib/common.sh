@@ -8,8 +8,9 @@ mkdir -p "$CACHE"/{bin,log,store,images,tmp}
 # Ours come first: another kubectl or helm on the machine may be years older.
 export PATH=$CACHE/bin:$PATH
 
-# A continuous-integration run starts from a fresh clone each time; its dependencies are built once per machine.
-[ "${CI:-}" != true ] || export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$CACHE/target}
+# A continuous-integration run starts from a fresh clone each time; its dependencies are built once per machine, and
+# nothing is built twice, so that what rustc keeps for that would only take space.
+[ "${CI:-}" != true ] || export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$CACHE/target} CARGO_INCREMENTAL=0
 
 say() { printf '%s\n' "$*"; }
 die() {
