@@ -120,6 +120,16 @@ pub fn skipped(reason: &str) {
     let _ = writeln!(std::io::stderr(), "skipped: {test}: {reason}");
 }
 
+/// Whether tests that take minutes are asked for; where they are not, says that the running one is skipped.
+#[must_use]
+pub fn long() -> bool {
+    let asked = std::env::var_os("PINNACE_LONG").is_some_and(|value| !value.is_empty());
+    if !asked {
+        skipped("it takes minutes; PINNACE_LONG=1 runs it");
+    }
+    asked
+}
+
 /// The SPIFFE ID of a service account.
 #[must_use]
 pub fn spiffe(namespace: &Namespace, account: &str) -> String {
