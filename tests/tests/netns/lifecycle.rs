@@ -69,6 +69,27 @@ fn what_is_under_way_ends_in_order() {
 }
 
 #[test]
+fn a_drained_sidecar_takes_no_more_from_outside_once_the_drain_duration_is_over() {
+    let Some(mut world) = World::new() else { return };
+    let client = world.pod("client", super::world::CLIENT);
+    let outside = world.pod("outside", OTHER);
+    world.fixtures(FIXTURES);
+    world.discovery();
+    world.sidecar(&client, &[("DRAIN_DURATION_SECONDS", "1"), ("STATUS_PORT", "15099")]);
+    world.ready(&client);
+    serve(&outside, 9000, echo);
+    assert_eq!(client.page(15099, "/healthz/ready").unwrap().0, 200, "the status port");
+    let from_outside = || outside.try_connect(&format!("{}:8080", super::world::CLIENT)).is_ok();
+    assert!(from_outside(), "before");
+    assert_eq!(client.ask("POST", 15099, "/drain").unwrap().0, 200);
+    eventually("nothing is taken from outside", || !from_outside());
+    // The application's own connections go on.
+    let mut own = client.connect(&format!("{OTHER}:9000"));
+    own.write_all(b"one").unwrap();
+    own.read_exact(&mut [0; 3]).unwrap();
+}
+
+#[test]
 fn a_stream_that_does_not_end_is_cut_after_the_drain_time() {
     let Some(mut world) = World::new() else { return };
     let client = world.pod("client", super::world::CLIENT);
