@@ -4,6 +4,7 @@
 //! They run on the administration runtime, apart from the data path, and reach the rest of the proxy through
 //! [`Handles`] only.
 
+mod application;
 mod handles;
 mod listen;
 pub mod logging;
@@ -20,6 +21,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+pub use application::{TargetError, Targets};
 pub use handles::{Certificate, CertificateKind, Handles, Phase, Readiness, View};
 pub use logging::LogControl;
 pub use probes::{ProbeError, Probes};
@@ -33,6 +35,8 @@ pub struct Config {
     pub addresses: Addresses,
     /// The application's probes and hooks, from `ISTIO_KUBE_APP_PROBERS`.
     pub probes: Probes,
+    /// Where the application's own metrics are, from `ISTIO_PROMETHEUS_ANNOTATIONS`.
+    pub application: Targets,
     /// The pod's address, which the probes are sent to (`INSTANCE_IP`).
     pub pod_address: IpAddr,
     /// How the proxy is called on `/server_info`: `POD.NAMESPACE`.
@@ -82,6 +86,7 @@ impl Servers {
         let Config {
             addresses,
             probes,
+            application,
             pod_address,
             name,
             kernel_tls,
@@ -95,9 +100,11 @@ impl Servers {
         .into_iter()
         .map(|(server, address)| Ok((server, listen::bind(address)?)))
         .collect::<io::Result<_>>()?;
-        let longest_probe = probes.longest();
+        let longest_probe = probes.longest().max(application::MOST_TIME);
         let prober = probes::Prober::new(probes, pod_address).map_err(io::Error::other)?;
+        let application = application::Application::new(application, pod_address, &handles.registry);
         let pages = Arc::new(Pages {
+            application: application.map_err(io::Error::other)?,
             handles,
             prober,
             name,

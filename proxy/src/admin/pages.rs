@@ -13,9 +13,11 @@ use prometheus::TextEncoder;
 use serde::Serialize;
 use serde_json::json;
 
+use super::application::Application;
 use super::handles::{Handles, Phase};
 use super::listen::Reply;
 use super::probes::Prober;
+use crate::telemetry::merge::{self, Answer};
 
 /// Which of the four servers was asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +36,7 @@ pub(super) enum Server {
 pub(super) struct Pages {
     pub(super) handles: Handles,
     pub(super) prober: Prober,
+    pub(super) application: Application,
     pub(super) name: String,
     pub(super) kernel_tls: KernelTls,
     pub(super) started: Instant,
@@ -78,7 +81,10 @@ impl Pages {
         let reply = match (server, path) {
             (Server::Agent | Server::Health, "/healthz/ready") => self.ready("ready"),
             (Server::Admin, "/ready") => self.ready("LIVE"),
-            (Server::Admin | Server::Agent | Server::Metrics, "/stats/prometheus") => self.prometheus(),
+            (Server::Admin | Server::Metrics, "/stats/prometheus") => self.prometheus(&[]),
+            (Server::Agent, "/stats/prometheus" | "/metrics") if read => {
+                self.prometheus(&self.application.answers(headers).await)
+            }
             (Server::Admin, "/" | "/help") => text(StatusCode::OK, HELP),
             (Server::Admin, "/stats") => self.stats(),
             (Server::Admin, "/certs") => self.certificates(),
@@ -156,8 +162,9 @@ impl Pages {
         }
     }
 
-    fn prometheus(&self) -> Reply {
-        let body = match self.metrics() {
+    /// The proxy's own metrics, and with them those of the application.
+    fn prometheus(&self, application: &[Answer]) -> Reply {
+        let own = match self.metrics() {
             Ok(page) => page,
             Err(error) => {
                 return text(
@@ -166,10 +173,13 @@ impl Pages {
                 );
             }
         };
-        let mut reply = Response::new(Full::new(Bytes::from(body)));
+        let (page, left_out) = merge::join(&own, application);
+        self.application.left_out(left_out);
+        let mut reply = Response::new(Full::new(Bytes::from(page.text)));
+        let content_type = HeaderValue::try_from(page.content_type);
         reply.headers_mut().insert(
             header::CONTENT_TYPE,
-            HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"),
+            content_type.unwrap_or(HeaderValue::from_static(merge::TEXT)),
         );
         reply
     }

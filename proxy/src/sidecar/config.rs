@@ -1,7 +1,7 @@
 //! What the sidecar is told at its start: by environment variables that the webhook writes, or the flags of the same names.
 //! All of it is parsed before anything begins, and every mistake is reported at once.
 
-use crate::admin::{ProbeError, Probes};
+use crate::admin::{ProbeError, Probes, TargetError, Targets};
 use crate::kernel_tls;
 use clap::Args;
 use mesh_core::identity::SpiffeId;
@@ -68,6 +68,9 @@ pub struct Flags {
     /// The probes and hooks that the webhook redirected, JSON.
     #[arg(long, env = "ISTIO_KUBE_APP_PROBERS", default_value = "{}")]
     istio_kube_app_probers: String,
+    /// Where the application's own metrics are, from the pod's prometheus.io annotations, JSON.
+    #[arg(long, env = "ISTIO_PROMETHEUS_ANNOTATIONS", default_value = "")]
+    istio_prometheus_annotations: String,
 }
 
 /// Parsed.
@@ -105,6 +108,8 @@ pub struct Config {
     pub kernel_tls: kernel_tls::Setting,
     /// Probes and hooks.
     pub probes: Probes,
+    /// Where the application's own metrics are.
+    pub application: Targets,
 }
 
 /// One mistake; the text names the variable.
@@ -123,6 +128,9 @@ pub enum ConfigError {
         /// What is accepted.
         expected: &'static str,
     },
+    /// The application's metrics.
+    #[error("ISTIO_PROMETHEUS_ANNOTATIONS: {0}")]
+    Application(#[from] TargetError),
     /// The probes.
     #[error("ISTIO_KUBE_APP_PROBERS: {0}")]
     Probes(#[from] ProbeError),
@@ -217,8 +225,10 @@ impl Config {
             "seconds, 0 to 3600",
         );
         let probes = Probes::parse(&flags.istio_kube_app_probers).map_err(|error| errors.push(error.into()));
-        match (operator, probes) {
-            (Ok(operator), Ok(probes)) if errors.is_empty() => Ok(Self {
+        let application =
+            Targets::parse(&flags.istio_prometheus_annotations).map_err(|error| errors.push(error.into()));
+        match (operator, probes, application) {
+            (Ok(operator), Ok(probes), Ok(application)) if errors.is_empty() => Ok(Self {
                 pod_name: flags.pod_name.clone(),
                 namespace: flags.pod_namespace.clone(),
                 service_account: flags.service_account.clone(),
@@ -235,6 +245,7 @@ impl Config {
                 drain: Duration::from_secs(drain),
                 kernel_tls,
                 probes,
+                application,
             }),
             _ => Err(errors),
         }

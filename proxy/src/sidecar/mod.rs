@@ -84,6 +84,7 @@ pub async fn run(config: Config, log: LogControl) -> anyhow::Result<()> {
                 ..admin::Addresses::default()
             },
             probes: config.probes,
+            application: config.application,
             pod_address: pod_ip,
             name: format!("{}.{}", config.pod_name, config.namespace),
             kernel_tls,

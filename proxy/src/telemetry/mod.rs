@@ -20,6 +20,7 @@ pub mod grpc;
 pub mod histogram;
 pub mod labels;
 pub mod layout;
+pub mod merge;
 
 pub mod page;
 pub mod peer_metadata;

@@ -239,3 +239,95 @@ fn what_goes_wrong_is_told_of_without_being_asked() {
     );
     world.logged("client-sidecar", "own 200 /now\n");
 }
+
+/// Serves one page to whoever asks, with the content type given, and repeats what it was asked with in a comment.
+fn metrics_of(pod: &Pod, port: u16, content_type: &'static str, page: &'static str) {
+    let listener = pod.listen(port);
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut head = [0; 4096];
+            let n = stream.read(&mut head).unwrap();
+            let head = String::from_utf8_lossy(&head[..n]).into_owned();
+            let accept = head
+                .lines()
+                .find(|line| line.starts_with("accept: "))
+                .unwrap_or("accept: none");
+            let body = format!("# {accept}\n{page}");
+            let length = body.len();
+            let answer =
+                format!("HTTP/1.1 200 OK\r\ncontent-type: {content_type}\r\ncontent-length: {length}\r\n\r\n{body}");
+            stream.write_all(answer.as_bytes()).unwrap();
+        }
+    });
+}
+
+#[test]
+fn the_applications_metrics_are_on_the_merged_page() {
+    let Some(mut world) = World::new() else { return };
+    let (client, server) = (
+        world.pod("client", super::world::CLIENT),
+        world.pod("server", super::world::SERVER),
+    );
+    world.fixtures(FIXTURES);
+    world.discovery();
+    world.sidecar(
+        &client,
+        &[(
+            "ISTIO_PROMETHEUS_ANNOTATIONS",
+            r#"{"scrape":"true","path":"/own","port":"9090"}"#,
+        )],
+    );
+    world.sidecar(
+        &server,
+        &[(
+            "ISTIO_PROMETHEUS_ANNOTATIONS",
+            r#"{"scrape":"true","path":"","port":"9091"}"#,
+        )],
+    );
+    world.ready(&client);
+    world.ready(&server);
+    // Nobody answers yet: the sidecar's own are there, and say so.
+    let (status, page) = client.page(15020, "/stats/prometheus").unwrap();
+    assert!(
+        status == 200 && page.contains("istio_build{component=\"proxy\""),
+        "{page}"
+    );
+    assert!(client.metric("pinnace_proxy_application_scrapes_failed_total ") >= 1.0);
+
+    let text = "# TYPE own_total counter\nown_total{a=\"b\"} 7\n# TYPE istio_build gauge\nistio_build 9\n";
+    metrics_of(&client, 9090, "text/plain; version=0.0.4", text);
+    let (_, page) = client.page(15020, "/stats/prometheus").unwrap();
+    assert!(
+        page.contains("\nown_total{a=\"b\"} 7\n") && !page.contains("istio_build 9"),
+        "{page}"
+    );
+    assert_eq!(page.matches("# TYPE istio_build ").count(), 1, "{page}");
+    let (_, own) = client.page(15090, "/stats/prometheus").unwrap();
+    assert!(!own.contains("own_total"), "{own}");
+
+    let open = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    metrics_of(&server, 9091, open, "# TYPE own counter\nown_total 7\n# EOF\n");
+    let (_, page) = server.page(15020, "/metrics").unwrap();
+    assert!(
+        page.ends_with("own_total 7\n# EOF\n") && page.matches("# EOF").count() == 1,
+        "{page}"
+    );
+    assert!(
+        page.contains("# TYPE pinnace_proxy_retries counter\npinnace_proxy_retries_total 0\n"),
+        "{page}"
+    );
+    let scraped = server
+        .command("curl")
+        .args([
+            "-si",
+            "-H",
+            "accept: application/openmetrics-text",
+            "http://127.0.0.1:15020/stats/prometheus",
+        ])
+        .output()
+        .unwrap();
+    let scraped = String::from_utf8_lossy(&scraped.stdout).to_lowercase();
+    assert!(scraped.contains(&format!("content-type: {open}")), "{scraped}");
+    assert!(scraped.contains("# accept: application/openmetrics-text"), "{scraped}");
+}
