@@ -28,7 +28,7 @@ pub(super) const MOST_TIME: Duration = Duration::from_secs(20);
 /// How many scrapers are served at once; more wait.
 const AT_ONCE: usize = 2;
 /// The most places that are asked.
-const MOST_TARGETS: usize = 16;
+const MOST_TARGETS: usize = 32;
 
 const SCRAPE_TIMEOUT: HeaderName = HeaderName::from_static("x-prometheus-scrape-timeout-seconds");
 
