@@ -88,21 +88,35 @@ pub struct Facts {
 }
 
 impl Facts {
-    /// Forgets everything and keeps the memory.
+    /// Forgets everything and keeps the memory. Field by field: most are empty, and a whole one made anew would be moved.
     pub fn clear(&mut self) {
-        let (mut request, mut response, mut failure) = (
-            std::mem::take(&mut self.more_of_request),
-            std::mem::take(&mut self.more_of_response),
-            std::mem::take(&mut self.failure),
-        );
-        request.clear();
-        response.clear();
-        failure.clear();
-        *self = Self {
-            more_of_request: request,
-            more_of_response: response,
-            failure,
-            ..Self::default()
-        };
+        self.began = None;
+        self.peer = None;
+        self.dialled = None;
+        self.identity = None;
+        self.server_name = None;
+        self.destination = None;
+        self.cluster = None;
+        self.upstream = None;
+        self.upstream_local = None;
+        self.attempts = 0;
+        self.code = 0;
+        self.flags = Flags::NONE;
+        self.details = Cow::Borrowed("");
+        self.termination = "";
+        self.failure.clear();
+        (self.received, self.sent) = (0, 0);
+        self.upstream_time = None;
+        self.status = None;
+        self.method = None;
+        self.path = None;
+        self.version = None;
+        self.authority = None;
+        self.user_agent = None;
+        self.request_id = None;
+        self.forwarded_for = None;
+        self.original_path = None;
+        self.more_of_request.clear();
+        self.more_of_response.clear();
     }
 }

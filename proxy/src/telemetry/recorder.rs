@@ -9,6 +9,7 @@ use mesh_core::identity::SpiffeId;
 use mesh_core::workload::Workload;
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -79,10 +80,36 @@ struct SeenOutside {
     base: Arc<Base>,
 }
 
+/// Hashes addresses of this process, which nobody outside chooses.
+#[derive(Default)]
+struct Addresses(u64);
+
+impl Hasher for Addresses {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for chunk in bytes.chunks(8) {
+            let word = chunk.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
+            self.write_u64(word);
+        }
+    }
+
+    fn write_u64(&mut self, word: u64) {
+        // 2^64 divided by the golden ratio, as in Fibonacci hashing; rotated so that the low bits depend on all.
+        self.0 = (self.0 ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
+    }
+
+    fn write_usize(&mut self, word: usize) {
+        self.write_u64(word as u64);
+    }
+}
+
 thread_local! {
     /// What was called before, by recorder, destination, workload and whether under mutual TLS. A thread carries one worker,
     /// so this is the worker's own; kept outside of it because nothing here is shared.
-    static SEEN: RefCell<HashMap<[usize; 4], Seen>> = RefCell::new(HashMap::new());
+    static SEEN: RefCell<HashMap<[usize; 4], Seen, BuildHasherDefault<Addresses>>> = RefCell::default();
 
     /// The same of what is no destination, by recorder and kind, and by what the client calls it.
     static SEEN_OUTSIDE: RefCell<HashMap<(usize, Outside), ByHost>> = RefCell::new(HashMap::new());
@@ -276,7 +303,7 @@ impl Recorder {
 
     /// Lets go of what was idle for long. To be called on the worker's thread every now and then.
     pub fn sweep(&self, now: Instant) {
-        SEEN.with_borrow_mut(HashMap::clear);
+        SEEN.with_borrow_mut(|seen| seen.clear());
         SEEN_OUTSIDE.with_borrow_mut(HashMap::clear);
         let idle = if self.telemetry.books().is_full() {
             IDLE_WHEN_FULL

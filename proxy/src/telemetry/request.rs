@@ -158,9 +158,19 @@ impl Record {
     pub fn headers(&mut self, headers: &HeaderMap) {
         let Some(state) = &mut self.0 else { return };
         let facts = &mut state.facts;
-        facts.user_agent = headers.get(USER_AGENT).cloned();
-        facts.request_id = headers.get(X_REQUEST_ID).cloned();
-        facts.forwarded_for = headers.get(X_FORWARDED_FOR).cloned();
+        // One walk costs less than a lookup for each.
+        for (name, value) in headers {
+            let field = match name.as_str().len() {
+                10 if *name == USER_AGENT => &mut facts.user_agent,
+                12 if *name == X_REQUEST_ID => &mut facts.request_id,
+                15 if *name == X_FORWARDED_FOR => &mut facts.forwarded_for,
+                _ => continue,
+            };
+            // Of several the first, as a lookup gives it.
+            if field.is_none() {
+                *field = Some(value.clone());
+            }
+        }
         if state.recorder.telemetry().log().takes_all() {
             facts.original_path = headers.get(X_ENVOY_ORIGINAL_PATH).cloned();
             let layout = state.recorder.telemetry().log().layout();
