@@ -76,8 +76,8 @@ def _fixtures(protocol):
     return f"""\
 mesh: {{trustDomain: {TRUST_DOMAIN}}}
 workloads:
-- {{name: default/client-1, serviceAccount: client, addresses: [{CLIENT_IP}], labels: {{app: client}}}}
-- {{name: default/server-1, serviceAccount: server, addresses: [{SERVER_IP}], labels: {{app: server}}}}
+- {{name: default/client-1, serviceAccount: client, addresses: [{CLIENT_IP}], labels: {{app: client, version: v1}}}}
+- {{name: default/server-1, serviceAccount: server, addresses: [{SERVER_IP}], labels: {{app: server, version: v1}}}}
 services:
 - name: {namespace}/{service}
   addresses: [10.96.0.10]

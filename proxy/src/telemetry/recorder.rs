@@ -4,7 +4,7 @@ use super::Telemetry;
 use super::flags::Flags;
 use super::labels::{Outside, Reporter, Security, Service, Subject};
 use super::series::{Base, Key, Series};
-use mesh_core::destination::{Destination, Endpoint};
+use mesh_core::destination::{self, Destination, Endpoint};
 use mesh_core::identity::SpiffeId;
 use mesh_core::workload::Workload;
 use std::cell::RefCell;
@@ -138,16 +138,15 @@ impl Recorder {
     /// The labels of calls to an endpoint of a destination. Under mutual TLS its server is taken for the pod that it is.
     #[must_use]
     pub fn to_endpoint(&self, destination: &Arc<Destination>, endpoint: &Endpoint) -> Arc<Base> {
-        let Endpoint {
-            workload, mutual_tls, ..
-        } = endpoint;
+        let workload = &endpoint.workload;
+        let mutual_tls = destination.security(endpoint) == destination::Security::Mesh;
         let generation = self.telemetry.generation();
         let key = [
             std::ptr::from_ref(self).addr(),
             Arc::as_ptr(destination).addr(),
             workload.id(),
             // Endpoints of one workload run under one account.
-            usize::from(*mutual_tls),
+            usize::from(mutual_tls),
         ];
         SEEN.with_borrow_mut(|seen| {
             if let Some(found) = seen.get(&key)
@@ -158,7 +157,7 @@ impl Recorder {
             let base = self.base(Subject {
                 reporter: Reporter::Source,
                 peer: workload.clone(),
-                peer_identity: endpoint.identity.clone().filter(|_| *mutual_tls),
+                peer_identity: endpoint.identity.clone().filter(|_| mutual_tls),
                 service: Service::of(destination),
                 security: Security::Unknown,
             });
