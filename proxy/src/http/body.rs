@@ -4,6 +4,7 @@ use super::expect::Held;
 use super::http2_pool;
 use super::pool::Lease;
 use super::replay::Again;
+use crate::telemetry::upload::Counted;
 use bytes::Bytes;
 use h2::RecvStream;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
@@ -22,6 +23,8 @@ pub enum RequestBody {
     Held(Box<Held>),
     /// One that is sent again, from its beginning.
     Again(Box<Again>),
+    /// One whose bytes are counted as they pass.
+    Counted(Box<Counted>),
     /// None: for a request that is sent again.
     Empty,
 }
@@ -35,6 +38,7 @@ impl Body for RequestBody {
             Self::Incoming(body) => Pin::new(body).poll_frame(cx),
             Self::Held(body) => body.poll_frame(cx),
             Self::Again(body) => body.poll_frame(cx),
+            Self::Counted(body) => body.poll_frame(cx),
             Self::Empty => Poll::Ready(None),
         }
     }
@@ -44,6 +48,7 @@ impl Body for RequestBody {
             Self::Incoming(body) => body.is_end_stream(),
             Self::Held(body) => body.is_end_stream(),
             Self::Again(body) => body.is_end_stream(),
+            Self::Counted(body) => body.is_end_stream(),
             Self::Empty => true,
         }
     }
@@ -53,6 +58,7 @@ impl Body for RequestBody {
             Self::Incoming(body) => body.size_hint(),
             Self::Held(body) => body.size_hint(),
             Self::Again(_) => SizeHint::default(),
+            Self::Counted(body) => body.size_hint(),
             Self::Empty => SizeHint::with_exact(0),
         }
     }

@@ -112,6 +112,7 @@ async fn handle(context: Arc<Context>, mut request: Request<Incoming>, record: &
     }
     headers::mark(map);
     record.headers(map);
+    let request = record.count(request);
     let response = to_application(&context, request, record).await;
     context.worker.metrics.request(Direction::Inbound, response.status());
     let response = if call { grpc::refusal(response) } else { response };

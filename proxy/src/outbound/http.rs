@@ -93,6 +93,7 @@ async fn handle(
     // Who calls is for the other side's proxy to say.
     map.remove(headers::X_FORWARDED_CLIENT_CERT);
     record.headers(map);
+    let request = record.count(request);
 
     let response = match route {
         Route::Destination(destination) => {

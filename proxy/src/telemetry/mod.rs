@@ -27,6 +27,7 @@ pub mod peer_metadata;
 pub mod recorder;
 pub mod request;
 pub mod series;
+pub mod upload;
 pub mod writer;
 
 pub use access_log::AccessLog;

@@ -11,6 +11,8 @@ use super::labels::{Outside, Service};
 use super::layout::some_of;
 use super::recorder::{Recorder, Values};
 use super::series::{Base, Key};
+use super::upload::{self, Passed};
+use crate::http::body::RequestBody;
 use crate::refusals::Reason;
 use http::header::{CONTENT_LENGTH, HOST, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
@@ -67,6 +69,8 @@ struct State {
     ended: bool,
     /// Whether a policy refused it.
     denied: bool,
+    /// What passed of the request's body, where that is counted.
+    upload: Option<Arc<Passed>>,
     facts: Facts,
 }
 
@@ -85,6 +89,7 @@ impl State {
             answered: false,
             ended: false,
             denied: false,
+            upload: None,
             facts: Facts::default(),
         }
     }
@@ -101,6 +106,7 @@ impl State {
         self.answered = false;
         self.ended = false;
         self.denied = false;
+        self.upload = None;
         self.facts.clear();
     }
 }
@@ -225,6 +231,20 @@ impl Record {
         state.facts.upstream = upstream;
     }
 
+    /// Has the request's body counted as it passes, where its length does not say it all.
+    #[must_use]
+    pub fn count(&mut self, request: Request<RequestBody>) -> Request<RequestBody> {
+        let Some(state) = &mut self.0 else { return request };
+        let body = request.body();
+        if body.is_end_stream() || (!state.call && body.size_hint().exact().is_some()) {
+            return request;
+        }
+        let passed = Arc::new(Passed::default());
+        state.upload = Some(passed.clone());
+        let call = state.call;
+        request.map(|body| RequestBody::Counted(Box::new(upload::Counted::new(body, passed, call))))
+    }
+
     /// The request was sent on, once more.
     pub fn attempt(&mut self) {
         if let Some(state) = &mut self.0 {
@@ -333,6 +353,10 @@ impl Drop for Record {
         let elapsed = state.started.elapsed();
         state.values.micros = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
         state.values.response_messages = state.response_messages.count;
+        if let Some(passed) = &state.upload {
+            state.values.received = passed.bytes.get();
+            state.values.request_messages = passed.messages.get();
+        }
         if state.call && state.status.is_none() && state.ended {
             state.status = StatusCode::from_u16(state.code).ok().map(grpc::by_http_status);
         }

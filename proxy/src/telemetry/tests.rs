@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::discovery::Limits;
+use crate::http::body::RequestBody;
+use crate::http::replay::Kept;
 use crate::net::relay::Count as _;
 use crate::refusals::Reason;
 use bytes::Bytes;
@@ -218,6 +220,36 @@ async fn a_grpc_call_has_its_status_and_messages() {
         assert_eq!(sample(&page, "istio_requests_total", &labels), 1, "{status}");
     }
     assert_eq!(sample(&page, "istio_response_messages_total", &["reviews-v1"]), 2);
+}
+
+#[tokio::test]
+async fn a_body_of_unknown_length_is_counted_as_it_passes() {
+    let (telemetry, recorder) = telemetry();
+    let destination = destination();
+    for (content_type, body) in [
+        ("application/grpc", &b"\0\0\0\0\x02ab\0\0\0\0\0"[..]),
+        ("text/plain", b"hello"),
+    ] {
+        let mut kept = Kept::default();
+        kept.data(&Bytes::from_static(body));
+        let body = kept.then(RequestBody::Empty).unwrap();
+        let request = Request::post("/")
+            .header("content-type", content_type)
+            .body(body)
+            .unwrap();
+        let peer = "10.0.0.9:1".parse().unwrap();
+        let mut record = Record::begin(&recorder, Way::Out, &request, peer, peer);
+        record.to_endpoint(&destination, &destination.endpoints[0]);
+        record.count(request).into_body().collect().await.unwrap();
+        answer(record, 200, "").await;
+    }
+    let page = page(&telemetry);
+    for (protocol, bytes) in [("grpc", 12), ("http", 5)] {
+        let labels = [format!("request_protocol=\"{protocol}\"")];
+        let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
+        assert_eq!(sample(&page, "istio_request_bytes_sum", &labels), bytes, "{protocol}");
+    }
+    assert_eq!(sample(&page, "istio_request_messages_total", &["reviews-v1"]), 2);
 }
 
 #[tokio::test]
