@@ -251,6 +251,7 @@ mod tests {
             .await
             .unwrap();
         assert_eq!(answer.await.unwrap().status(), 200);
+        connection.sender.ready().await.unwrap();
         assert!(is_open(&connection).await);
         drop(server);
         assert!(!is_open(&connection).await);
