@@ -244,6 +244,7 @@ fn the_sleep_before_the_end_is_what_the_api_server_takes() {
     let mesh = Namespace::injected("inject");
     let mut pod = idle("a");
     pod["metadata"]["annotations"]["policy.pinnace.dev/pre-stop-sleep"] = json!("5s");
+    pod["spec"]["terminationGracePeriodSeconds"] = json!(30);
     let made = mesh.would_create(&pod).unwrap();
     let hook = &made["spec"]["containers"][0]["lifecycle"]["preStop"];
     assert_eq!(*hook, json!({"sleep": {"seconds": 5}}));
