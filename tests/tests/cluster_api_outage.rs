@@ -91,7 +91,9 @@ fn traffic_goes_on_without_an_api_server_and_everything_recovers() {
         pod_of("kept", "kept", &load(&["--keepalive"])),
         pod_of("tcp", "tcp", &["tcp", "server:9070"]),
     ]);
-    let loads = ["http", "kept", "tcp"].map(|pod| Load::follow(&mesh, pod));
+    for pod in ["http", "kept", "tcp"] {
+        mesh.ready(pod, START);
+    }
     let serial = || {
         Certificate::of(&mesh.get("secret", "istio.server").unwrap())
             .unwrap()
@@ -105,6 +107,8 @@ fn traffic_goes_on_without_an_api_server_and_everything_recovers() {
     until("the API server answers", START, || {
         mesh.get("pod", "client").map(|_| ())
     });
+    // Followed from here on: their words come through the API server.
+    let loads = ["http", "kept", "tcp"].map(|pod| Load::follow(&mesh, pod));
 
     // A lost Secret is issued again, a new account gets its first, and a policy reaches the sidecars.
     mesh.must(&["delete", "secret", "istio.server"]);
