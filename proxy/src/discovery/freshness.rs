@@ -11,8 +11,8 @@ use tokio::sync::Notify;
 pub(super) struct Freshness {
     /// Told when anything that is known changed.
     pub(super) changed: Notify,
-    /// When an operator last stood behind it, milliseconds since the epoch; 0 before one did.
-    confirmed: AtomicU64,
+    /// When an operator last stood behind it.
+    confirmed: Moment,
     /// Whether it was read from a file, and no operator has answered since.
     restored: AtomicBool,
 }
@@ -21,13 +21,13 @@ impl Freshness {
     /// A stream began to answer, or ended.
     pub(super) fn confirm(&self, at: SystemTime) {
         self.restored.store(false, Ordering::Relaxed);
-        self.confirmed.store(millis(at), Ordering::Relaxed);
+        self.confirmed.set(at);
     }
 
     /// What is known was read from a file, in force as of `at`.
     pub(super) fn restore(&self, at: SystemTime) {
         self.restored.store(true, Ordering::Relaxed);
-        self.confirmed.store(millis(at), Ordering::Relaxed);
+        self.confirmed.set(at);
     }
 
     /// Whether it was read from a file, and no operator has answered since.
@@ -37,13 +37,25 @@ impl Freshness {
 
     /// When an operator last stood behind it.
     pub(super) fn confirmed(&self) -> Option<SystemTime> {
-        let millis = self.confirmed.load(Ordering::Relaxed);
-        (millis != 0).then(|| SystemTime::UNIX_EPOCH + Duration::from_millis(millis))
+        self.confirmed.get()
     }
 }
 
-/// A time as it is stored.
-pub(super) fn millis(at: SystemTime) -> u64 {
-    let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+/// A time that is set without a lock: milliseconds since the epoch, 0 before the first.
+#[derive(Debug, Default)]
+pub(super) struct Moment(AtomicU64);
+
+impl Moment {
+    /// Remembers a time in place of the one before.
+    pub(super) fn set(&self, at: SystemTime) {
+        let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let millis = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
+        self.0.store(millis, Ordering::Relaxed);
+    }
+
+    /// The time, if there was one.
+    pub(super) fn get(&self) -> Option<SystemTime> {
+        let millis = self.0.load(Ordering::Relaxed);
+        (millis != 0).then(|| SystemTime::UNIX_EPOCH + Duration::from_millis(millis))
+    }
 }

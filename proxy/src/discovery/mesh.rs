@@ -1,7 +1,7 @@
 //! What the data path reads of the mesh.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -11,7 +11,7 @@ use mesh_core::peer_authentication::{Effective, PortMode};
 use mesh_wire::convert::{TrustBundle, Workload};
 use tokio::sync::{mpsc, watch};
 
-use super::freshness::Freshness;
+use super::freshness::{Freshness, Moment};
 use super::name::{Kind, Name};
 use super::table::{Forget, Inserted, Known, Slot, Table};
 
@@ -103,10 +103,10 @@ struct Shared {
     peers: Table,
     requests: mpsc::Sender<Arc<str>>,
     connected: AtomicBool,
-    /// When that last changed, in milliseconds since the epoch; 0 before the first.
-    connection_changed: AtomicU64,
-    /// Milliseconds since the epoch; 0 before the first.
-    last_update: AtomicU64,
+    /// When that last changed.
+    connection_changed: Moment,
+    /// When anything was last received.
+    last_update: Moment,
     freshness: Freshness,
     /// What the tables' coarse clock counts from.
     started: Instant,
@@ -131,8 +131,8 @@ impl Mesh {
             peers: Table::new(limits.peers),
             requests,
             connected: AtomicBool::new(false),
-            connection_changed: AtomicU64::new(0),
-            last_update: AtomicU64::new(0),
+            connection_changed: Moment::default(),
+            last_update: Moment::default(),
             freshness: Freshness::default(),
             started: Instant::now(),
         };
@@ -244,13 +244,13 @@ impl Mesh {
     /// When the operator last said anything that changed what is known; `None` before it did.
     #[must_use]
     pub fn last_update(&self) -> Option<SystemTime> {
-        moment(&self.shared.last_update)
+        self.shared.last_update.get()
     }
 
     /// Since when a stream is open, or is not any more; `None` before the first one.
     #[must_use]
     pub fn connection_changed(&self) -> Option<SystemTime> {
-        moment(&self.shared.connection_changed)
+        self.shared.connection_changed.get()
     }
 
     fn lookup(&self, table: &Table, name: &Name) -> Lookup {
@@ -322,12 +322,12 @@ impl Mesh {
 impl Mesh {
     pub(super) fn set_connected(&self, connected: bool) {
         self.shared.connected.store(connected, Ordering::Relaxed);
-        note_now(&self.shared.connection_changed);
+        self.shared.connection_changed.set(SystemTime::now());
         self.shared.freshness.confirm(SystemTime::now());
     }
 
     pub(super) fn updated(&self) {
-        note_now(&self.shared.last_update);
+        self.shared.last_update.set(SystemTime::now());
         self.shared.freshness.changed.notify_one();
     }
 
@@ -410,17 +410,4 @@ impl Mesh {
     fn versions(&self) -> std::sync::MutexGuard<'_, Versions> {
         self.shared.versions.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// A moment that is kept as milliseconds since the epoch, 0 for none.
-fn moment(kept: &AtomicU64) -> Option<SystemTime> {
-    let millis = kept.load(Ordering::Relaxed);
-    (millis != 0).then(|| SystemTime::UNIX_EPOCH + Duration::from_millis(millis))
-}
-
-fn note_now(kept: &AtomicU64) {
-    let since = SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default();
-    kept.store(u64::try_from(since.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
 }

@@ -212,6 +212,15 @@ pub fn give(
     Response::from_parts(parts, ResponseBody::Own(None))
 }
 
+/// The answer where no try at a request brought one, as Envoy words it.
+#[must_use]
+pub fn unreachable() -> Response<ResponseBody> {
+    own(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "upstream connect error or disconnect/reset before headers",
+    )
+}
+
 /// A response of the proxy's own.
 #[must_use]
 pub fn own(status: StatusCode, text: &'static str) -> Response<ResponseBody> {

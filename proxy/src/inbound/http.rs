@@ -167,10 +167,7 @@ async fn to_application(
             let detail = format!("the application: {error}");
             record.failed(Reason::Unreachable, &detail);
             worker.refuse(Reason::Unreachable, facts.peer, Some(facts.address), detail);
-            exchange::own(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "upstream connect error or disconnect/reset before headers",
-            )
+            exchange::unreachable()
         }
     }
 }

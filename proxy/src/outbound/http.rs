@@ -249,7 +249,7 @@ async fn to_destination(
         worker.refuse(reason, facts.peer, Some(chosen.address), detail);
         match again {
             Some(again) => request = again,
-            None => return unreachable(),
+            None => return exchange::unreachable(),
         }
     }
     if tried.is_empty() && !fresh {
@@ -263,7 +263,7 @@ async fn to_destination(
         return exchange::own(StatusCode::SERVICE_UNAVAILABLE, "no healthy upstream");
     }
     record.gave_up();
-    unreachable()
+    exchange::unreachable()
 }
 
 async fn open(
@@ -309,14 +309,7 @@ async fn as_dialled(
         Err(error) => {
             record.failed(Reason::Unreachable, &error);
             worker.refuse(Reason::Unreachable, facts.peer, Some(facts.address), error);
-            unreachable()
+            exchange::unreachable()
         }
     }
-}
-
-fn unreachable() -> Response<ResponseBody> {
-    exchange::own(
-        StatusCode::SERVICE_UNAVAILABLE,
-        "upstream connect error or disconnect/reset before headers",
-    )
 }
