@@ -7,8 +7,8 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use tests::cluster::manifests::{echo, echo_with_service, mode, pod_of, service_account};
-use tests::cluster::{Certificate, Cluster, Load, Namespace, START, Sidecar, long, skipped, until};
+use tests::cluster::manifests::{calls, echo, echo_with_service, mode, pod_of, service_account};
+use tests::cluster::{Certificate, Cluster, Load, Namespace, START, Sidecar, long, skipped, unharmed, until};
 
 /// How long they stand still.
 const OUTAGE: Duration = Duration::from_secs(120);
@@ -71,21 +71,7 @@ fn traffic_goes_on_without_an_api_server_and_everything_recovers() {
     mesh.apply(["http", "kept", "tcp", "late"].map(service_account));
     mesh.ready("server", START);
     mesh.ready("client", START);
-    let load = |more: &[&'static str]| {
-        [
-            &[
-                "get",
-                "http://server:9080/",
-                "--count",
-                "0",
-                "--interval",
-                "50",
-                "--quiet",
-            ],
-            more,
-        ]
-        .concat()
-    };
+    let load = |more: &[&'static str]| calls("http://server:9080/", "50", more);
     mesh.apply([
         pod_of("http", "http", &load(&[])),
         pod_of("kept", "kept", &load(&["--keepalive"])),
@@ -130,9 +116,5 @@ fn traffic_goes_on_without_an_api_server_and_everything_recovers() {
     mesh.echoed("late", "http://server:9080/").unwrap();
 
     let time = began.elapsed();
-    let [http, kept, tcp] = loads.map(Load::end);
-    http.without("failed", "requests", 10, time);
-    kept.without("failed", "requests", 10, time);
-    tcp.without("cuts", "lines", 5, time);
-    assert_eq!(tcp.number("streams"), 1);
+    unharmed(loads, 10, time);
 }

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use rcgen::{BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use serde_json::{Value, json};
-use tests::cluster::manifests::{echo_with_service, mode, pod, pod_of, service_account};
+use tests::cluster::manifests::{calls, echo_with_service, mode, pod, pod_of, service_account};
 use tests::cluster::{
-    Cluster, Load, Namespace, START, SYSTEM, Sidecar, field, kubectl, long, must, must_with, skipped, until,
+    Cluster, Load, Namespace, START, SYSTEM, Sidecar, field, kubectl, leader, long, must, must_with, skipped, until,
 };
 
 /// How long until every certificate is of another authority.
@@ -85,21 +85,7 @@ fn an_intermediate_comes_and_goes_unnoticed() {
     mesh.apply(echo_with_service("server"));
     mesh.apply(["http", "kept"].map(service_account));
     mesh.ready("server", START);
-    let load = |more: &[&'static str]| {
-        [
-            &[
-                "get",
-                "http://server:9080/",
-                "--count",
-                "0",
-                "--interval",
-                "20",
-                "--quiet",
-            ],
-            more,
-        ]
-        .concat()
-    };
+    let load = |more: &[&'static str]| calls("http://server:9080/", "20", more);
     mesh.apply([
         pod_of("http", "http", &load(&[])),
         pod_of("kept", "kept", &load(&["--keepalive"])),
@@ -115,15 +101,7 @@ fn an_intermediate_comes_and_goes_unnoticed() {
     let given = Given::set(&own, "too late", |p| {
         p.not_after = (SystemTime::now() - Duration::from_secs(60)).into()
     });
-    let holder = must(&[
-        "--namespace",
-        SYSTEM,
-        "get",
-        "lease",
-        "pinnace-operator",
-        "-o",
-        "jsonpath={.spec.holderIdentity}",
-    ]);
+    let holder = leader();
     let leader = Sidecar::port(SYSTEM, &format!("pod/{holder}"), 15014);
     until("the Secret is refused", REISSUED, || {
         match leader.metric("pinnace_ca_usable", &[]) {

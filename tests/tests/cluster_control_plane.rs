@@ -7,16 +7,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tests::cluster::manifests::{echo, pod, service_account};
-use tests::cluster::{Certificate, Cluster, Namespace, START, SYSTEM, Sidecar, must, until};
+use tests::cluster::{Certificate, Cluster, Namespace, START, SYSTEM, Sidecar, leader, must, until};
 
 fn read(kind: &str, name: &str) -> Value {
     serde_json::from_str(&must(&["--namespace", SYSTEM, "get", kind, name, "-o", "json"])).unwrap()
-}
-
-/// The replica of the operator that holds the lease.
-fn leader() -> String {
-    let lease = read("lease", "pinnace-operator");
-    lease["spec"]["holderIdentity"].as_str().unwrap_or_default().to_owned()
 }
 
 #[test]

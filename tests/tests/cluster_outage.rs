@@ -7,8 +7,8 @@
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use tests::cluster::manifests::{echo, echo_with_service, pod, pod_of, service_account};
-use tests::cluster::{Certificate, Cluster, Load, Namespace, START, SYSTEM, Sidecar, must, until};
+use tests::cluster::manifests::{calls, echo, echo_with_service, pod, pod_of, service_account};
+use tests::cluster::{Certificate, Cluster, Load, Namespace, START, SYSTEM, Sidecar, must, unharmed, until};
 
 /// How long nothing of the control plane runs.
 const OUTAGE: Duration = Duration::from_secs(120);
@@ -104,33 +104,8 @@ fn pods_outlive_the_control_plane() {
     mesh.ready("server", START);
     mesh.ready("client", START);
     mesh.apply([
-        pod_of(
-            "http",
-            "http",
-            &[
-                "get",
-                "http://server:9080/",
-                "--count",
-                "0",
-                "--interval",
-                "50",
-                "--quiet",
-            ],
-        ),
-        pod_of(
-            "kept",
-            "kept",
-            &[
-                "get",
-                "http://server:9080/",
-                "--count",
-                "0",
-                "--interval",
-                "50",
-                "--keepalive",
-                "--quiet",
-            ],
-        ),
+        pod_of("http", "http", &calls("http://server:9080/", "50", &[])),
+        pod_of("kept", "kept", &calls("http://server:9080/", "50", &["--keepalive"])),
         pod_of("tcp", "tcp", &["tcp", "server:9070"]),
     ]);
     let loads = ["http", "kept", "tcp"].map(|pod| Load::follow(&mesh, pod));
@@ -195,11 +170,7 @@ fn pods_outlive_the_control_plane() {
     mesh.echoed("early", "http://server:9080/").unwrap();
 
     let time = stopped.elapsed();
-    let [http, kept, tcp] = loads.map(Load::end);
-    http.without("failed", "requests", 10, time);
-    kept.without("failed", "requests", 10, time);
-    tcp.without("cuts", "lines", 5, time);
-    assert_eq!(tcp.number("streams"), 1);
+    unharmed(loads, 10, time);
     let now = Certificate::of(&mesh.get("secret", "istio.server").unwrap())
         .unwrap()
         .serial;

@@ -7,7 +7,7 @@
 use std::time::Instant;
 
 use serde_json::{Value, json};
-use tests::cluster::manifests::{echo, mode, pod, service_account};
+use tests::cluster::manifests::{calls, echo, mode, pod, service_account};
 use tests::cluster::{Cluster, Load, Namespace, START, Sidecar, long, until};
 
 /// How often the Deployments are replaced.
@@ -53,18 +53,7 @@ fn application(name: &str, arguments: &[&str], annotations: &Value) -> [Value; 3
 
 /// 500 requests a second, over connections that are kept.
 fn load(name: &str, url: &str, http2: bool) -> Value {
-    let mut arguments = vec![
-        "get",
-        url,
-        "--count",
-        "0",
-        "--interval",
-        "20",
-        "--parallel",
-        "10",
-        "--keepalive",
-        "--quiet",
-    ];
+    let mut arguments = calls(url, "20", &["--parallel", "10", "--keepalive"]);
     if http2 {
         arguments.push("--http2");
     }

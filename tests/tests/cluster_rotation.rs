@@ -9,8 +9,8 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use tests::cluster::manifests::{echo, echo_with_service, mode, pod_of, service_account};
-use tests::cluster::{Certificate, Cluster, Load, Namespace, START, SYSTEM, Sidecar, must, run, until};
+use tests::cluster::manifests::{calls, echo, echo_with_service, mode, pod_of, service_account};
+use tests::cluster::{Certificate, Cluster, Load, Namespace, START, SYSTEM, Sidecar, must, run, unharmed, until};
 
 /// A certificate's life; it is renewed at half of it.
 const LIFETIME: Duration = Duration::from_secs(60);
@@ -160,16 +160,8 @@ fn ten_rotations_pass_unnoticed() {
     let url = "http://server:9080/";
     mesh.apply(["http", "kept", "tcp"].map(service_account));
     mesh.apply([
-        pod_of(
-            "http",
-            "http",
-            &["get", url, "--count", "0", "--interval", "25", "--quiet"],
-        ),
-        pod_of(
-            "kept",
-            "kept",
-            &["get", url, "--count", "0", "--interval", "25", "--keepalive", "--quiet"],
-        ),
+        pod_of("http", "http", &calls(url, "25", &[])),
+        pod_of("kept", "kept", &calls(url, "25", &["--keepalive"])),
         pod_of("tcp", "tcp", &["tcp", "server:9070"]),
     ]);
     let loads = ["http", "kept", "tcp"].map(|pod| Load::follow(&mesh, pod));
@@ -197,11 +189,7 @@ fn ten_rotations_pass_unnoticed() {
         "{wanted} rotations of each of 4 certificates in {time:?}; the latest was not in use {latest:?} after its issue"
     );
 
-    let [http, kept, tcp] = loads.map(Load::end);
-    http.without("failed", "requests", 20, time);
-    kept.without("failed", "requests", 20, time);
-    tcp.without("cuts", "lines", 5, time);
-    assert_eq!(tcp.number("streams"), 1, "one raw TCP stream through all of it");
+    unharmed(loads, 20, time);
 
     let left = (GRACE + Duration::from_secs(60)).saturating_sub(unused.elapsed());
     let gone = || match mesh.get("secret", "istio.gone") {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tests::cluster::manifests::{
-    container, echo, echo_with_service, mode, peer_authentication, pod, service, service_account,
+    calls, container, echo, echo_with_service, mode, peer_authentication, pod, service, service_account,
 };
 use tests::cluster::{Cluster, Load, Namespace, POLICY, START, Sidecar, holds, must, spiffe, until};
 
@@ -436,11 +436,8 @@ fn a_rollout_under_load_is_not_noticed() {
     rolled_out();
     let url = "http://server:9080/";
     mesh.apply([
-        pod("http", &["get", url, "--count", "0", "--interval", "20", "--quiet"]),
-        pod(
-            "kept",
-            &["get", url, "--count", "0", "--interval", "20", "--keepalive", "--quiet"],
-        ),
+        pod("http", &calls(url, "20", &[])),
+        pod("kept", &calls(url, "20", &["--keepalive"])),
     ]);
     let loads = ["http", "kept"].map(|pod| Load::follow(&mesh, pod));
     let started = Instant::now();

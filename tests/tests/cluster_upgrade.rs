@@ -7,7 +7,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use tests::cluster::manifests::{echo, echo_with_service, mode, pod, pod_of, service_account};
+use tests::cluster::manifests::{calls, echo, echo_with_service, mode, pod, pod_of, service_account};
 use tests::cluster::{Certificate, Cluster, Load, Namespace, START, SYSTEM, long, must, run, skipped, until};
 
 const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/pinnace");
@@ -96,21 +96,7 @@ fn an_upgrade_refuses_no_pod_and_fails_no_request() {
     mesh.apply(echo_with_service("server"));
     mesh.apply(["http", "kept"].map(service_account));
     mesh.ready("server", START);
-    let load = |more: &[&'static str]| {
-        [
-            &[
-                "get",
-                "http://server:9080/",
-                "--count",
-                "0",
-                "--interval",
-                "20",
-                "--quiet",
-            ],
-            more,
-        ]
-        .concat()
-    };
+    let load = |more: &[&'static str]| calls("http://server:9080/", "20", more);
     mesh.apply([
         pod_of("http", "http", &load(&[])),
         pod_of("kept", "kept", &load(&["--keepalive"])),

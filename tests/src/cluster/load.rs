@@ -55,6 +55,15 @@ impl<'a> Load<'a> {
     }
 }
 
+/// Ends an HTTP load on new connections, one on kept ones, and a raw TCP stream, of which nothing may have failed in `time`.
+pub fn unharmed(loads: [Load<'_>; 3], requests_per_second: u64, time: Duration) {
+    let [http, kept, tcp] = loads.map(Load::end);
+    http.without("failed", "requests", requests_per_second, time);
+    kept.without("failed", "requests", requests_per_second, time);
+    tcp.without("cuts", "lines", 5, time);
+    assert_eq!(tcp.number("streams"), 1, "one raw TCP stream through all of it");
+}
+
 impl Drop for Load<'_> {
     fn drop(&mut self) {
         let _ = self.logs.kill();

@@ -55,6 +55,12 @@ pub fn pod_of(account: &str, name: &str, arguments: &[&str]) -> Value {
     pod
 }
 
+/// The arguments of a tool that calls every `interval` milliseconds until it is ended, which [`super::Load`] does.
+#[must_use]
+pub fn calls<'a>(url: &'a str, interval: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    [&["get", url, "--count", "0", "--interval", interval, "--quiet"], more].concat()
+}
+
 /// A pod that answers with what it saw: HTTP on 9080, lines on 9070. Its service account has its name.
 #[must_use]
 pub fn echo(name: &str) -> Value {

@@ -23,7 +23,7 @@ use std::time::Duration;
 
 pub use certificate::{Certificate, field};
 pub use kubectl::{Said, kubectl, must, must_with, run, spawn};
-pub use load::Load;
+pub use load::{Load, unharmed};
 pub use namespace::Namespace;
 pub use sidecar::Sidecar;
 pub use wait::{holds, until};
@@ -128,6 +128,13 @@ pub fn long() -> bool {
         skipped("it takes minutes; PINNACE_LONG=1 runs it");
     }
     asked
+}
+
+/// The replica of the operator that holds the lease.
+#[must_use]
+pub fn leader() -> String {
+    let holder = "jsonpath={.spec.holderIdentity}";
+    must(&["--namespace", SYSTEM, "get", "lease", "pinnace-operator", "-o", holder])
 }
 
 /// The SPIFFE ID of a service account.
