@@ -96,20 +96,25 @@ def oha():
 
 
 def pinnace():
-    """The release builds of the proxy and of the discovery server that serves fixtures.
+    """The sidecar as `hack/image` builds it, and the discovery server that serves fixtures.
 
     The packages are those of `hack/image` and `tests`, which adds no feature to what they share: cargo builds nothing
     of theirs anew.
     """
     print("building Pinnace", flush=True)
-    packages = [word for name in ("proxy", "webhook", "operator", "bookshop", "tests") for word in ("--package", name)]
+    control = [word for name in ("webhook", "operator", "cli", "bookshop", "tests") for word in ("--package", name)]
+    return {"proxy": built("proxy", "--profile", "sidecar", "--package", "proxy"),
+            "fixture-discovery": built("fixture-discovery", "--release", *control)}
+
+
+def built(binary, *arguments):
+    """The path of a binary that cargo builds."""
     done = subprocess.run(
-        ["setpriv", "--pdeathsig=TERM", "cargo", "build", "--release", "--locked", "--bins", *packages,
+        ["setpriv", "--pdeathsig=TERM", "cargo", "build", "--locked", "--bins", *arguments,
          "--message-format=json-render-diagnostics"],
         cwd=REPOSITORY, stdout=subprocess.PIPE, text=True, timeout=3600)
     if done.returncode != 0:
         raise SystemExit("cargo build failed, so there is nothing to measure")
     messages = (json.loads(line) for line in done.stdout.splitlines() if line.startswith("{"))
-    built = {Path(message["executable"]).name: Path(message["executable"])
-             for message in messages if message.get("executable")}
-    return {"proxy": built["proxy"], "fixture-discovery": built["fixture-discovery"]}
+    executables = [Path(message["executable"]) for message in messages if message.get("executable")]
+    return next(path for path in executables if path.name == binary)

@@ -65,6 +65,15 @@ impl Namespace {
         must_with(&["--namespace", &self.name, "apply", "-f", "-"], &list.to_string());
     }
 
+    /// Creates an object, if it is taken.
+    ///
+    /// # Errors
+    /// Why it is refused.
+    pub fn created(&self, object: &Value) -> Result<(), String> {
+        let said = kubectl(&["--namespace", &self.name, "create", "-f", "-"], &object.to_string());
+        said.ok().map(drop)
+    }
+
     /// What becomes of a new object, which is not kept.
     ///
     /// # Errors
