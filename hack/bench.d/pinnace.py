@@ -6,6 +6,7 @@ that over the same authenticated stream as in a cluster.
 
 import re
 import sys
+import time
 
 from load import FULL_HANDSHAKE_LOADS, HTTP_LOADS, TCP_LOADS
 from names import (APP_HOST, APP_PORT, CLIENT, CLIENT_IP, DISCOVERY_ID, DISCOVERY_PORT, GRPC_PORT, IPERF_PORT, NODE,
@@ -14,6 +15,7 @@ from pods import NotReady, run, within
 
 WORKERS = 2
 METRICS = ":15090/stats/prometheus"
+READY = ":15021/healthz/ready"
 FETCH = "import sys, urllib.request as u; print(u.urlopen(sys.argv[1], timeout=5).read().decode())"
 
 
@@ -41,6 +43,8 @@ class Pinnace:
             "CERT_DIR": str(pods.certificates / side), "PROXY_CONCURRENCY": str(WORKERS), "PROXY_LOG_LEVEL": "warn",
             "TLS_RESUMPTION": "on" if self.resumption else "off",
         })
+        # An application that the kubelet starts calls no earlier.
+        _wait_until_ready(pods, f"{side}-proxy", f"http://{address}{READY}")
 
     def check(self, pods):
         """Raises unless the requests so far crossed both sidecars under mutual TLS, and as HTTP only where declared."""
@@ -62,6 +66,20 @@ class Pinnace:
                    "--addr", f"{NODE_IP}:{DISCOVERY_PORT}", "--cert-dir", pods.certificates / "discovery",
                    env={"RUST_LOG": "warn"})
         pods.wait_for_port("discovery", NODE, DISCOVERY_PORT)
+
+
+def _wait_until_ready(pods, name, url, seconds=30):
+    """Waits until a sidecar answers that it is ready, as the kubelet does; raises with the end of its log."""
+    end = time.monotonic() + seconds
+    while True:
+        pods.check_alive(name)
+        try:
+            run(*within(NODE, sys.executable, "-I", "-c", FETCH, url))
+            return
+        except NotReady as not_yet:
+            if time.monotonic() > end:
+                raise NotReady(f"{not_yet}{pods.log_tail(name)}") from not_yet
+        time.sleep(0.1)
 
 
 def _total(metrics, name, direction, label=""):
