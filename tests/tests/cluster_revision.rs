@@ -29,7 +29,15 @@ impl Release {
     fn install() -> Self {
         let made = Self { gone: false };
         let revision = format!("revision={REVISION}");
-        let options = ["--set", &revision, "--set", "crds.install=false", "--wait", "--timeout", "120s"];
+        let options = [
+            "--set",
+            &revision,
+            "--set",
+            "crds.install=false",
+            "--wait",
+            "--timeout",
+            "120s",
+        ];
         helm(&[&["install", RELEASE, CHART], &options[..]].concat()).unwrap();
         made
     }
@@ -56,7 +64,9 @@ fn of_the_revision() -> Vec<String> {
                  validatingadmissionpolicies,validatingadmissionpolicybindings";
     let everywhere = must(&["get", kinds, "-o", "name"]);
     let all = here.lines().chain(everywhere.lines());
-    all.filter(|name| name.contains(REVISION)).map(ToOwned::to_owned).collect()
+    all.filter(|name| name.contains(REVISION))
+        .map(ToOwned::to_owned)
+        .collect()
 }
 
 #[test]
@@ -78,7 +88,11 @@ fn a_revision_comes_and_goes_beside_the_default() {
     new.apply([mode("STRICT")]);
     new.apply(echo_with_service("server"));
     let pod = new.ready("server", START);
-    assert_eq!(pod["metadata"]["annotations"]["istio.io/rev"], REVISION, "{}", pod["metadata"]);
+    assert_eq!(
+        pod["metadata"]["annotations"]["istio.io/rev"], REVISION,
+        "{}",
+        pod["metadata"]
+    );
     // Both trust the same root, so that each reaches the other's STRICT pods.
     let url = |namespace: &Namespace| format!("http://server.{}:9080/", namespace.name);
     let each_other = || {

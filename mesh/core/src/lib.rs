@@ -5,6 +5,7 @@
 //! line decide with these functions, so they cannot disagree.
 
 pub mod access_log;
+pub mod authorization;
 pub mod balance;
 pub mod certificate;
 pub mod client_tls;
@@ -12,6 +13,7 @@ pub mod destination;
 pub mod destination_rule;
 pub mod hosts;
 pub mod identity;
+pub mod jwt;
 pub mod labels;
 pub mod peer_authentication;
 pub mod protocol;
