@@ -1,5 +1,5 @@
 //! The mesh's domain: what an identity is, which policy governs a port, which protocol a port speaks, which names a
-//! Service answers to, when a certificate is renewed.
+//! Service answers to, when a certificate is renewed, which token proves who a request's user is.
 //!
 //! Nothing here does I/O, waits, or knows Kubernetes' object types. The webhook, the operator, the proxy and the command
 //! line decide with these functions, so they cannot disagree.
