@@ -105,8 +105,8 @@ fn texts(value: Option<&Value>) -> impl Iterator<Item = &str> {
 mod tests {
     use super::*;
 
-    fn claims(payload: serde_json::Value, space_delimited: &[&str]) -> Claims {
-        let serde_json::Value::Object(payload) = payload else {
+    fn claims(payload: Value, space_delimited: &[&str]) -> Claims {
+        let Value::Object(payload) = payload else {
             panic!("an object");
         };
         let names: Vec<String> = space_delimited.iter().map(|name| (*name).to_owned()).collect();

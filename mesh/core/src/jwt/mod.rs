@@ -24,3 +24,6 @@ pub use keys::{Keys, KeysError, MAX_JWKS_LENGTH, MAX_KEYS};
 pub use refusal::{Reason, Refusal};
 pub use rule::{ClaimHeader, DEFAULT_TIMEOUT, KeySource, Rule, TokenHeader};
 pub use token::{CLOCK_SKEW, MAX_TOKEN_LENGTH};
+
+#[cfg(test)]
+mod tests;
