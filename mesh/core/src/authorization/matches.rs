@@ -166,7 +166,7 @@ impl PathTemplate {
         })
     }
 
-    fn matches(&self, path: &str) -> bool {
+    pub(super) fn matches(&self, path: &str) -> bool {
         let mut left = Some(path);
         for wanted in &self.before {
             let Some(after_slash) = left.and_then(|left| left.strip_prefix('/')) else {
@@ -194,8 +194,7 @@ impl PathTemplate {
     }
 
     /// The literal text with which every path that it matches begins.
-    #[must_use]
-    pub fn literal_prefix(&self) -> String {
+    pub(super) fn literal_prefix(&self) -> String {
         let literals = self.before.iter().map_while(Option::as_deref);
         let mut prefix: String = literals.clone().flat_map(|literal| ["/", literal]).collect();
         if self.rest.is_some() || literals.count() < self.before.len() {
@@ -267,15 +266,13 @@ impl AddressRange {
     }
 
     /// Its first bits, and how many they are, in IPv6's numbering: what an index finds it by.
-    #[must_use]
-    pub fn key(&self) -> (u8, u128) {
+    pub(super) fn key(&self) -> (u8, u128) {
         (self.bits, self.network)
     }
 }
 
 /// An address as a number, IPv4 mapped into IPv6.
-#[must_use]
-pub fn number(address: IpAddr) -> u128 {
+pub(super) fn number(address: IpAddr) -> u128 {
     match address {
         IpAddr::V4(v4) => v4.to_ipv6_mapped().to_bits(),
         IpAddr::V6(v6) => v6.to_bits(),
@@ -283,8 +280,7 @@ pub fn number(address: IpAddr) -> u128 {
 }
 
 /// The first `bits` bits.
-#[must_use]
-pub fn mask(bits: u8) -> u128 {
+pub(super) fn mask(bits: u8) -> u128 {
     u128::MAX.checked_shl(128 - u32::from(bits)).unwrap_or(0)
 }
 

@@ -38,6 +38,15 @@ impl Policy {
     pub fn key(&self) -> String {
         format!("{}/{}", self.namespace, self.name)
     }
+
+    /// The extension provider that it asks, if its action is CUSTOM.
+    #[must_use]
+    pub fn provider(&self) -> Option<&String> {
+        match &self.action {
+            Action::Custom(provider) => Some(provider),
+            Action::Allow | Action::Deny | Action::Audit => None,
+        }
+    }
 }
 
 /// `spec.rules[]`: matches what some source, some operation and every condition match. An empty list asks for nothing.
