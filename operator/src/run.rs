@@ -113,7 +113,7 @@ pub async fn run(settings: Settings, provider: Arc<CryptoProvider>, stop: watch:
     tokio::spawn(async move { publishing.publish().await });
 
     let owner = install::owner(&client, &settings.namespace, &settings.service_account).await;
-    let lease = leader::run(
+    let election = leader::run(
         Api::namespaced(client.clone(), &settings.namespace),
         settings.revisioned("pinnace-operator"),
         settings.pod_name.clone(),
@@ -122,7 +122,14 @@ pub async fn run(settings: Settings, provider: Arc<CryptoProvider>, stop: watch:
         metrics.clone(),
         stopped(stop.clone()),
     );
-    let lease = tokio::spawn(lease);
+    let (known, ending) = (progress.clone(), stop.clone());
+    let lease = tokio::spawn(async move {
+        // Who could not act yet leaves the lease to who can.
+        tokio::select! {
+            () = feeds::synced(&known) => election.await,
+            () = stopped(ending) => {}
+        }
+    });
     let writers = Writers {
         settings: settings.clone(),
         client,

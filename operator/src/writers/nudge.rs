@@ -3,6 +3,7 @@
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use k8s_openapi::api::core::v1::Pod;
@@ -23,6 +24,15 @@ const PER_SECOND: u32 = 50;
 
 /// Service accounts that wait for their pods to be told.
 pub const QUEUED: usize = 16_384;
+
+/// With more than this many waiting, certificates are being written in bulk.
+const BULK: usize = 64;
+
+/// Nothing was written in bulk for this long: it is done.
+const SETTLED: Duration = Duration::from_millis(200);
+
+/// How long pods wait for that at most.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
 /// How often one pod is tried.
 const ATTEMPTS: u32 = 3;
@@ -62,18 +72,40 @@ pub async fn run(
 ) {
     let limit = NonZeroU32::new(PER_SECOND).unwrap_or(NonZeroU32::MIN);
     let limiter: DefaultDirectRateLimiter = RateLimiter::direct(Quota::per_second(limit));
-    while let Some(news) = news.recv().await {
-        let pods: Api<Pod> = Api::namespaced(client.clone(), &news.account.0);
-        for pod in uninformed(&index, &news) {
+    let mut waited = false;
+    while let Some(next) = news.recv().await {
+        if news.len() <= BULK {
+            waited = false;
+        } else if !waited {
+            settled(&news).await;
+            waited = true;
+        }
+        let pods: Api<Pod> = Api::namespaced(client.clone(), &next.account.0);
+        for pod in uninformed(&index, &next) {
             while limiter.check().is_err() {
-                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+                tokio::time::sleep(Duration::from_millis(20)).await;
             }
             if !leadership.held() {
                 break;
             }
-            let result = tell(&pods, &pod, &news.serial).await;
+            let result = tell(&pods, &pod, &next.serial).await;
             metrics.nudges.with_label_values(&[result]).inc();
         }
+    }
+}
+
+/// Waits while certificates are written in bulk. A nudge costs the API server, and everyone who watches pods, several times
+/// what a Secret does, and a pod without a certificate waits for its Secret first.
+async fn settled(news: &mpsc::Receiver<News>) {
+    let started = Instant::now();
+    let mut queued = news.len();
+    while started.elapsed() < LONGEST_WAIT {
+        tokio::time::sleep(SETTLED).await;
+        let now = news.len();
+        if now == queued {
+            return;
+        }
+        queued = now;
     }
 }
 
@@ -89,7 +121,7 @@ async fn tell(pods: &Api<Pod>, pod: &str, serial: &str) -> &'static str {
             Err(error) if attempt == ATTEMPTS => {
                 warn!(pod, %error, "a pod's kubelet could not be told of a new certificate and reads it within its sync period");
             }
-            Err(_) => tokio::time::sleep(std::time::Duration::from_millis(200) * attempt).await,
+            Err(_) => tokio::time::sleep(Duration::from_millis(200) * attempt).await,
         }
     }
     "failed"
