@@ -34,6 +34,8 @@ pub enum Reason {
     NoEndpoint,
     /// The endpoint or the application could not be reached.
     Unreachable,
+    /// What a client sent is no HTTP, or could be taken for more than one thing.
+    Malformed,
     /// Too many connections.
     Limit,
 }
@@ -54,6 +56,7 @@ impl Reason {
             Self::DestinationRule => "destination_rule",
             Self::NoEndpoint => "no_endpoint",
             Self::Unreachable => "unreachable",
+            Self::Malformed => "malformed_http",
             Self::Limit => "connection_limit",
         }
     }
@@ -66,6 +69,7 @@ impl Reason {
             Self::NoEndpoint => "UH",
             Self::Unavailable => "NC",
             Self::Unreachable | Self::ServerHandshake | Self::NoCertificate | Self::DestinationRule => "UF",
+            Self::Malformed => "DPE",
             _ => "-",
         }
     }

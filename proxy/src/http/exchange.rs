@@ -7,7 +7,7 @@ use super::{expect, headers};
 use crate::net::relay;
 use crate::net::stream::Stream;
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Version};
 use hyper::body::{Body, Incoming};
 use hyper::client::conn::http1;
@@ -122,7 +122,8 @@ pub async fn is_open(connection: &Connection) -> bool {
 }
 
 /// Whether a response's connection is no HTTP any more: another protocol was agreed on, or a tunnel is open.
-fn switches(status: StatusCode, tunnel: bool) -> bool {
+#[must_use]
+pub fn switches(status: StatusCode, tunnel: bool) -> bool {
     status == StatusCode::SWITCHING_PROTOCOLS || (tunnel && status.is_success())
 }
 
@@ -135,7 +136,16 @@ pub fn unfit(request: &mut Request<Incoming>, dialled: SocketAddr) -> Option<Res
             "CONNECT is carried over HTTP/1.1 alone",
         ));
     }
-    (!headers::settle_host(request, dialled)).then(|| own(StatusCode::BAD_REQUEST, "exactly one Host is needed"))
+    if headers::settle_host(request, dialled) {
+        return None;
+    }
+    let mut refused = own(StatusCode::BAD_REQUEST, "exactly one Host is needed");
+    if request.version() != Version::HTTP_2 {
+        // Whoever sent this may mean what follows it for somebody else.
+        let close = HeaderValue::from_static("close");
+        refused.headers_mut().insert(CONNECTION, close);
+    }
+    Some(refused)
 }
 
 /// The client's side of a connection that may come to speak something else.

@@ -2,18 +2,26 @@
 
 use http::header::{CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE};
 use http::{Request, Uri, Version};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// Who called, as Envoy writes it: `By=…;Hash=…;Subject="";URI=…`.
 pub const X_FORWARDED_CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 /// A request's id, for logs and traces.
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// For whom proxies before this one called.
+pub const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// The scheme that the first proxy saw.
 pub const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+
+/// Whether a request says anything of another protocol, be it asked for in earnest or not.
+#[must_use]
+pub fn asks_for_upgrade(headers: &HeaderMap) -> bool {
+    headers.contains_key(UPGRADE)
+}
 
 /// Whether a message asks for, or agrees to, another protocol on its connection. HTTP/2 is none that is agreed on this way: a
 /// server that takes no notice of `h2c` answers in HTTP/1.1 (RFC 9113, section 3.1), and behind one that did, requests would
@@ -95,6 +103,15 @@ pub fn host<'a>(request_uri: &'a Uri, headers: &'a HeaderMap) -> Option<&'a str>
 /// address that was dialled takes its place. False for a request that must be refused with 400 (RFC 9112, section 3.2).
 #[must_use]
 pub fn settle_host<B>(request: &mut Request<B>, dialled: SocketAddr) -> bool {
+    let written = request.headers().get_all(HOST).iter().map(HeaderValue::as_bytes);
+    let target = request.uri().authority().map(|authority| authority.as_str().as_bytes());
+    // Who is in front of an `@` would hide whom the request is meant for.
+    if written
+        .chain(target)
+        .any(|authority| authority.iter().any(|byte| b"@/?#\\ \t,".contains(byte)))
+    {
+        return false;
+    }
     match request.headers().get_all(HOST).iter().count() {
         1 => true,
         0 if request.uri().authority().is_some() => true,
@@ -141,6 +158,50 @@ pub fn to_absolute_form<B>(request: &mut Request<B>) {
     if let Ok(uri) = Uri::from_parts(parts) {
         *request.uri_mut() = uri;
     }
+}
+
+/// What Envoy's proxies say to each other, and what says how a proxy is to treat a request: taken from no caller that has not
+/// proved to be of the mesh.
+const MESH_ONLY: [&str; 18] = [
+    "x-envoy-decorator-operation",
+    "x-envoy-downstream-service-cluster",
+    "x-envoy-downstream-service-node",
+    "x-envoy-expected-rq-timeout-ms",
+    "x-envoy-force-trace",
+    "x-envoy-hedge-on-per-try-timeout",
+    "x-envoy-internal",
+    "x-envoy-ip-tags",
+    "x-envoy-max-retries",
+    "x-envoy-original-path",
+    "x-envoy-original-url",
+    "x-envoy-retriable-header-names",
+    "x-envoy-retriable-status-codes",
+    "x-envoy-retry-grpc-on",
+    "x-envoy-retry-on",
+    "x-envoy-upstream-alt-stat-name",
+    "x-envoy-upstream-rq-per-try-timeout-ms",
+    "x-envoy-upstream-rq-timeout-ms",
+];
+
+/// Takes away what only the mesh may say, of a caller that is none of it.
+pub fn strip_mesh_only(headers: &mut HeaderMap) {
+    // Most have none of them, and one walk costs less than a lookup for each.
+    if headers.keys().any(|name| name.as_str().starts_with("x-envoy-")) {
+        for name in MESH_ONLY {
+            headers.remove(name);
+        }
+    }
+}
+
+/// The client that trusted proxies name in `X-Forwarded-For`, as Envoy finds it where it does not count itself among them: of
+/// all addresses the one before the last `trusted`. `None` where there are not so many, or it is no address.
+#[must_use]
+pub fn remote(headers: &HeaderMap, trusted: u32) -> Option<IpAddr> {
+    let values = headers.get_all(X_FORWARDED_FOR).iter().rev();
+    let mut addresses = values.flat_map(|value| value.as_bytes().rsplit(|byte| *byte == b','));
+    let address = addresses.nth(usize::try_from(trusted).ok()?)?;
+    let address: IpAddr = str::from_utf8(address).ok()?.trim().parse().ok()?;
+    Some(address.to_canonical())
 }
 
 /// Gives a request an id and says by which scheme it came, where no proxy before has.
@@ -195,6 +256,10 @@ mod tests {
             (Version::HTTP_11, "http://a/", &[], Some("")),
             (Version::HTTP_10, "/", &[], Some("10.0.0.1:80")),
             (Version::HTTP_10, "/", &["a"], Some("a")),
+            (Version::HTTP_11, "/", &["b@a"], None),
+            (Version::HTTP_11, "/", &["a/b"], None),
+            (Version::HTTP_11, "/", &["a, b"], None),
+            (Version::HTTP_11, "http://b@a/", &["a"], None),
         ] {
             let mut request = Request::builder().version(version).uri(uri);
             for host in hosts {
@@ -205,6 +270,44 @@ mod tests {
             let host = request.headers().get(HOST).map_or("", |host| host.to_str().unwrap());
             assert_eq!(good.then_some(host), expected, "{version:?} {uri} {hosts:?}");
         }
+    }
+
+    #[test]
+    fn a_client_is_known_by_its_number_of_trusted_proxies() {
+        for (values, trusted, expected) in [
+            (&[][..], 0, None),
+            (&["1.1.1.1"], 0, Some("1.1.1.1")),
+            (&["1.1.1.1"], 1, None),
+            (&["1.1.1.1, 2.2.2.2 ,3.3.3.3"], 0, Some("3.3.3.3")),
+            (&["1.1.1.1, 2.2.2.2 ,3.3.3.3"], 1, Some("2.2.2.2")),
+            (&["1.1.1.1, 2.2.2.2 ,3.3.3.3"], 2, Some("1.1.1.1")),
+            (&["1.1.1.1, 2.2.2.2 ,3.3.3.3"], 3, None),
+            (&["1.1.1.1", "2.2.2.2, 3.3.3.3"], 2, Some("1.1.1.1")),
+            (&["1.1.1.1, unknown"], 0, None),
+            (&["1.1.1.1, unknown"], 1, Some("1.1.1.1")),
+            (&["::ffff:1.1.1.1"], 0, Some("1.1.1.1")),
+            (&["fd00::1"], 0, Some("fd00::1")),
+            (&["1.1.1.1:80"], 0, None),
+            (&[""], 0, None),
+        ] {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(X_FORWARDED_FOR, HeaderValue::from_static(value));
+            }
+            let found = remote(&headers, trusted).map(|address| address.to_string());
+            assert_eq!(found.as_deref(), expected, "{values:?} {trusted}");
+        }
+    }
+
+    #[test]
+    fn what_only_the_mesh_may_say_is_taken_from_others() {
+        let mut headers = map(&[
+            ("x-envoy-internal", "true"),
+            ("x-envoy-external-address", "a"),
+            ("x-env", "b"),
+        ]);
+        strip_mesh_only(&mut headers);
+        assert_eq!(headers, map(&[("x-envoy-external-address", "a"), ("x-env", "b")]));
     }
 
     #[test]

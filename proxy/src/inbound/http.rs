@@ -5,6 +5,7 @@ use super::in_the_clear;
 use super::tls::Peer;
 use crate::http::body::{RequestBody, ResponseBody};
 use crate::http::pool::Key;
+use crate::http::serve::Ended;
 use crate::http::upstream::{self, Connected};
 use crate::http::{exchange, grpc, headers, http2_serve, serve};
 use crate::net::dial;
@@ -56,9 +57,15 @@ impl Context {
 pub async fn serve(worker: Arc<Worker>, client: Stream, facts: Facts, peer: Option<Peer>) {
     let drains = worker.drains_inbound.clone();
     let context = Context::new(worker, facts, peer);
-    let ended = serve::serve(client, drains, |request| recorded(context.clone(), request)).await;
-    if let Err(error) = ended {
-        tracing::debug!(%error, peer = %context.facts.peer, "a client's connection ended early");
+    match serve::serve(client, drains, |request| recorded(context.clone(), request)).await {
+        Ok(()) => {}
+        Err(Ended::Malformed(detail)) => {
+            let Context { worker, facts, .. } = &*context;
+            worker.refuse(Reason::Malformed, facts.peer, Some(facts.address), detail);
+        }
+        Err(Ended::Early(error)) => {
+            tracing::debug!(%error, peer = %context.facts.peer, "a client's connection ended early");
+        }
     }
 }
 

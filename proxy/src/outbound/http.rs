@@ -8,6 +8,7 @@ use super::secured::Secured;
 use crate::discovery::{Answer, Lookup};
 use crate::http::body::{RequestBody, ResponseBody};
 use crate::http::pool::Key;
+use crate::http::serve::Ended;
 use crate::http::upstream::{self, ConnectError, Connected, Failed};
 use crate::http::{exchange, grpc, headers, http2_serve, serve};
 use crate::net::dial;
@@ -37,8 +38,12 @@ pub async fn serve(worker: Arc<Worker>, client: Stream, facts: Facts) {
         recorded(worker.clone(), facts.clone(), request)
     })
     .await;
-    if let Err(error) = ended {
-        tracing::debug!(%error, peer = %facts.peer, "the application's connection ended early");
+    match ended {
+        Ok(()) => {}
+        Err(Ended::Malformed(detail)) => worker.refuse(Reason::Malformed, facts.peer, Some(facts.address), detail),
+        Err(Ended::Early(error)) => {
+            tracing::debug!(%error, peer = %facts.peer, "the application's connection ended early");
+        }
     }
 }
 

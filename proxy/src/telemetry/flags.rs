@@ -115,7 +115,7 @@ impl From<Reason> for Flags {
             Reason::NoEndpoint => Self::UH,
             Reason::Unavailable => Self::NC,
             Reason::Unreachable | Reason::ServerHandshake | Reason::NoCertificate | Reason::DestinationRule => Self::UF,
-            Reason::ClientHandshake => Self::DPE,
+            Reason::ClientHandshake | Reason::Malformed => Self::DPE,
             Reason::Limit => Self::OM,
         }
     }

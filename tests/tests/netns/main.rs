@@ -22,6 +22,7 @@ mod policy;
 mod rotation;
 mod secrets;
 mod server_first;
+mod smuggling;
 mod telemetry;
 mod tls;
 mod tls_authority;
