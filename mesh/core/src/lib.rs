@@ -17,4 +17,5 @@ pub mod jwt;
 pub mod labels;
 pub mod peer_authentication;
 pub mod protocol;
+pub mod request;
 pub mod workload;

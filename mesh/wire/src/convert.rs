@@ -48,6 +48,19 @@ pub enum ConvertError {
     /// Mutual TLS with a certificate that is not said.
     #[error("client_tls.{0}: a file is needed")]
     MissingFile(&'static str),
+    /// A text that must be there.
+    #[error("{0}: empty")]
+    Empty(&'static str),
+    /// A text that is not what its field takes.
+    #[error("{field}: {value:?}: {reason}")]
+    Text {
+        /// The field.
+        field: &'static str,
+        /// The text, its beginning where it is long.
+        value: String,
+        /// Why not.
+        reason: String,
+    },
     /// A trust bundle without a root would trust nobody and cut every connection.
     #[error("trust bundle: no root certificate")]
     NoRoots,

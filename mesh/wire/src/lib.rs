@@ -7,9 +7,11 @@
 //! memory of one stream. [`admin`] is what both tell whoever asks them what they know.
 
 pub mod admin;
+pub mod authorization;
 mod client_tls;
 pub mod convert;
 pub mod delta;
 pub mod query;
+pub mod request_authentication;
 pub mod resources;
 pub mod tls;

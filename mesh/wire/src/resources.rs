@@ -3,7 +3,12 @@
 //! Field numbers are the protocol: never reuse or renumber one. Unknown fields are ignored by older proxies, so a field
 //! whose absence would weaken security needs a new type.
 
+mod authorization;
+mod request_authentication;
+
+pub use authorization::*;
 use prost::Message;
+pub use request_authentication::*;
 
 /// The names and type URLs of the resource types.
 pub mod type_url {
@@ -11,13 +16,24 @@ pub mod type_url {
     pub const WORKLOAD: &str = "type.googleapis.com/pinnace.mesh.v1.Workload";
     /// [`super::InboundPolicy`]: who may call the pod, and how. One resource, [`super::SELF_NAME`].
     pub const INBOUND_POLICY: &str = "type.googleapis.com/pinnace.mesh.v1.InboundPolicy";
+    /// [`super::AuthorizationPolicies`]: which calls the pod takes. One resource, [`super::SELF_NAME`].
+    pub const AUTHORIZATION_POLICIES: &str = "type.googleapis.com/pinnace.mesh.v1.AuthorizationPolicies";
+    /// [`super::RequestAuthentications`]: whose tokens it believes. One resource, [`super::SELF_NAME`].
+    pub const REQUEST_AUTHENTICATIONS: &str = "type.googleapis.com/pinnace.mesh.v1.RequestAuthentications";
     /// [`super::TrustBundle`]: whom the mesh trusts. One resource, [`super::SELF_NAME`].
     pub const TRUST_BUNDLE: &str = "type.googleapis.com/pinnace.mesh.v1.TrustBundle";
     /// [`super::Destination`]: named by a query, see [`crate::query`].
     pub const DESTINATION: &str = "type.googleapis.com/pinnace.mesh.v1.Destination";
 
     /// In the order in which a proxy subscribes: trust before policy before traffic.
-    pub const ALL: [&str; 4] = [TRUST_BUNDLE, WORKLOAD, INBOUND_POLICY, DESTINATION];
+    pub const ALL: [&str; 6] = [
+        TRUST_BUNDLE,
+        WORKLOAD,
+        INBOUND_POLICY,
+        AUTHORIZATION_POLICIES,
+        REQUEST_AUTHENTICATIONS,
+        DESTINATION,
+    ];
 }
 
 /// The name of the resources of which a proxy has exactly one.
