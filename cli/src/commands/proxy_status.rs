@@ -17,10 +17,12 @@ use crate::pages::Peer;
 const CLUSTER: &str = "Kubernetes";
 
 /// The columns of the resource types.
-const TYPES: [(&str, &str); 4] = [
+const TYPES: [(&str, &str); 6] = [
     ("TRUST", "TrustBundle"),
     ("WORKLOAD", "Workload"),
     ("POLICY", "InboundPolicy"),
+    ("AUTHORIZATION", "AuthorizationPolicies"),
+    ("TOKENS", "RequestAuthentications"),
     ("DESTINATIONS", "Destination"),
 ];
 
@@ -170,6 +172,7 @@ mod tests {
                           "types": {{"TrustBundle": {synced}, "Workload": {synced},
                                      "InboundPolicy": {{"subscribed": 1, "sent": 2, "acknowledged": 1,
                                                         "refused": {{"response": 2, "reason": "bad"}}}},
+                                     "AuthorizationPolicies": {synced},
                                      "Destination": {{"subscribed": 12, "sent": 3, "acknowledged": 3}}}}}}]"#
                 ),
             ),
@@ -185,9 +188,9 @@ mod tests {
         assert_eq!(
             table(&rows, 1000).text(false),
             "\
-NAME            CLUSTER        TRUST      WORKLOAD     POLICY       DESTINATIONS     OPERATOR                       VERSION     CONNECTED
-cart-1.shop     Kubernetes     SYNCED     SYNCED       REJECTED     SYNCED (12)      pinnace-operator-7c9-aaaaa     0.1.0       1m0s
-web-1.shop      Kubernetes     SYNCED     STALE        NOT SENT     NOT SENT         pinnace-operator-7c9-bbbbb     0.1.0       13m20s
+NAME            CLUSTER        TRUST      WORKLOAD     POLICY       AUTHORIZATION     TOKENS       DESTINATIONS     OPERATOR                       VERSION     CONNECTED
+cart-1.shop     Kubernetes     SYNCED     SYNCED       REJECTED     SYNCED            NOT SENT     SYNCED (12)      pinnace-operator-7c9-aaaaa     0.1.0       1m0s
+web-1.shop      Kubernetes     SYNCED     STALE        NOT SENT     NOT SENT          NOT SENT     NOT SENT         pinnace-operator-7c9-bbbbb     0.1.0       13m20s
 "
         );
         let shown = serde_json::to_value(&rows).unwrap();

@@ -7,8 +7,11 @@
 //! A list is given in pages, ordered by name: `next` names the last entry of a page that is not the last one, and
 //! `?after=NAME` asks for what follows it.
 
+mod policies;
+
 use std::collections::BTreeMap;
 
+pub use policies::{AuthorizationPolicy, JwtRule, Policies, Policy, RequestAuthentication};
 use serde::{Deserialize, Serialize};
 
 /// The most entries of a page, and what `?limit=` may ask for.
@@ -136,33 +139,6 @@ pub struct Listener {
     pub hosts: Vec<String>,
 }
 
-/// The policies in force in a sidecar: `/policies`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Policies {
-    /// Whether any were received; until then nothing is taken.
-    pub received: bool,
-    /// The version of the discovery resource.
-    pub version: String,
-    /// In order of kind and port.
-    pub policies: Vec<Policy>,
-}
-
-/// What holds on a port, and what decided it.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Policy {
-    /// `PeerAuthentication`.
-    pub kind: String,
-    /// The workload's port; none for all that are not named.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub port: Option<u16>,
-    /// `STRICT`, `PERMISSIVE` or `DISABLE`.
-    pub mode: String,
-    /// `NAMESPACE/NAME` of the resources that decided, narrowest first; none for the mesh's default.
-    pub decided_by: Vec<String>,
-}
-
 /// How a sidecar stands with the control plane: `/discovery`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -284,7 +260,8 @@ pub struct ProxyStatus {
     pub address: String,
     /// Since when the stream is open.
     pub connected_since: u64,
-    /// By resource type: `TrustBundle`, `Workload`, `InboundPolicy`, `Destination`.
+    /// By resource type: `TrustBundle`, `Workload`, `InboundPolicy`, `AuthorizationPolicies`, `RequestAuthentications`,
+    /// `Destination`.
     pub types: BTreeMap<String, TypeStatus>,
 }
 

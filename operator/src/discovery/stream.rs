@@ -140,6 +140,7 @@ impl Session {
     /// Tells the proxy what of its subscriptions a batch changed, in the order in which trust comes before traffic.
     async fn changed(&mut self, batch: &Changed) -> Result<(), Status> {
         let own = batch.touches(&Key::Pod(self.pod.clone()));
+        let enforced = own || batch.touches(&Key::Enforced(self.pod.clone()));
         for kind in type_url::ALL {
             let Some(stream) = self.types.get(kind) else { continue };
             let names: Vec<String> = match kind {
@@ -150,6 +151,9 @@ impl Session {
                 }
                 type_url::DESTINATION => stream.names().map(str::to_owned).collect(),
                 type_url::TRUST_BUNDLE if !batch.all => Vec::new(),
+                type_url::AUTHORIZATION_POLICIES | type_url::REQUEST_AUTHENTICATIONS if enforced => {
+                    stream.names().map(str::to_owned).collect()
+                }
                 _ if own => stream.names().map(str::to_owned).collect(),
                 _ => Vec::new(),
             };
@@ -214,6 +218,8 @@ impl Session {
             type_url::TRUST_BUNDLE => self.index.trust_bundle(),
             type_url::WORKLOAD => self.index.workload(&self.pod),
             type_url::INBOUND_POLICY => self.index.inbound(&self.pod),
+            type_url::AUTHORIZATION_POLICIES => self.index.authorization_policies(&self.pod),
+            type_url::REQUEST_AUTHENTICATIONS => self.index.request_authentications(&self.pod),
             _ => None,
         }
     }

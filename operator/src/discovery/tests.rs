@@ -13,11 +13,14 @@ use envoy_types::pb::google::protobuf::{Struct, Value};
 use envoy_types::pb::google::rpc::Status as RpcStatus;
 use hyper_util::rt::TokioIo;
 use mesh_api::MeshConfig;
+use mesh_core::authorization::policy::{Action, Policy, Rule, Target};
 use mesh_core::identity::TrustDomain;
+use mesh_core::labels::Selector;
 use mesh_wire::admin::Sync;
-use mesh_wire::resources::{SELF_NAME, type_url};
+use mesh_wire::resources::{self as wire, SELF_NAME, type_url};
 use mesh_wire::tls::material::root_store;
 use mesh_wire::tls::verify::{PeerVerifier, TrustDomains};
+use prost::Message as _;
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use tokio::net::{TcpListener, TcpStream};
@@ -226,7 +229,13 @@ async fn a_proxy_is_told_of_itself_and_of_what_it_asks_for_and_of_changes() {
         .await
         .unwrap();
     assert_eq!(client.told().await, (vec![SELF_NAME.to_owned()], vec![]));
-    for kind in [type_url::WORKLOAD, type_url::INBOUND_POLICY] {
+    let own = [
+        type_url::WORKLOAD,
+        type_url::INBOUND_POLICY,
+        type_url::AUTHORIZATION_POLICIES,
+        type_url::REQUEST_AUTHENTICATIONS,
+    ];
+    for kind in own {
         client.send.send(subscribe(kind, &[SELF_NAME], None)).await.unwrap();
         assert_eq!(client.told().await, (vec![SELF_NAME.to_owned()], vec![]), "{kind}");
     }
@@ -255,6 +264,53 @@ async fn a_proxy_is_told_of_itself_and_of_what_it_asks_for_and_of_changes() {
     server.service("unrelated", true);
     client.silent().await;
     assert_eq!(server.metrics.streams.get(), 1);
+}
+
+#[tokio::test]
+async fn a_policy_is_told_to_whom_it_is_for() {
+    let server = start().await;
+    let mut client = server
+        .open(subscribe(type_url::WORKLOAD, &[SELF_NAME], Some(("shop", "web"))))
+        .await
+        .unwrap();
+    client.told().await;
+    for kind in [type_url::AUTHORIZATION_POLICIES, type_url::REQUEST_AUTHENTICATIONS] {
+        client.send.send(subscribe(kind, &[SELF_NAME], None)).await.unwrap();
+        assert_eq!(client.told().await.0, [SELF_NAME], "an empty set is said too");
+    }
+    let put = |app: &str, action| {
+        let target = Target {
+            selector: Selector([("app".to_owned(), app.to_owned())].into()),
+            refs: false,
+        };
+        let policy = Policy {
+            namespace: "shop".into(),
+            name: "p".into(),
+            action,
+            rules: vec![Rule::default()],
+            dry_run: false,
+        };
+        let name = named("shop", "p");
+        let policy = Some((target, policy));
+        let index = &server.index;
+        index.apply(|world, mesh| world.authorization_policy(&name, policy, &mesh.root_namespace));
+    };
+    put("other", Action::Deny);
+    client.silent().await;
+    put("web", Action::Deny);
+    let response = client.next().await.unwrap().unwrap();
+    assert_eq!(response.type_url, type_url::AUTHORIZATION_POLICIES);
+    let any = response.resources[0].resource.as_ref().unwrap();
+    let message = wire::AuthorizationPolicies::decode(&any.value[..]).unwrap();
+    assert_eq!(message.policies[0].name, "p");
+    put("other", Action::Deny);
+    let response = client.next().await.unwrap().unwrap();
+    assert_eq!(
+        response.type_url,
+        type_url::AUTHORIZATION_POLICIES,
+        "told that it is for others now"
+    );
+    client.silent().await;
 }
 
 #[tokio::test]

@@ -16,6 +16,8 @@ pub enum Key {
     Address(IpAddr),
     /// A pod, as far as its own proxy is concerned.
     Pod(Named),
+    /// The AuthorizationPolicies and RequestAuthentications that a pod's own proxy enforces.
+    Enforced(Named),
 }
 
 /// A set of changes.

@@ -6,9 +6,11 @@
 
 pub mod changes;
 pub mod compile;
+pub mod enforced;
 pub mod records;
 pub mod resolve;
 mod shared;
+pub mod targeted;
 pub mod world;
 
 pub use changes::{Changed, Key};

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use mesh_core::destination::Query;
 use mesh_core::identity::TrustDomain;
+use mesh_core::request::Normalization;
 use mesh_wire::convert::{AccessLog, TrustBundle};
 use mesh_wire::delta::Encoded;
 use mesh_wire::resources as wire;
@@ -18,6 +19,7 @@ use tokio::sync::{Notify, broadcast};
 
 use super::changes::{Changed, Key, Named};
 use super::compile;
+use super::enforced;
 use super::resolve::{Target, resolve};
 use super::world::World;
 use crate::metrics::Metrics;
@@ -34,6 +36,10 @@ const MOST_PORTS: usize = 256;
 
 /// The most variants of one of those.
 const MOST_VARIANTS: usize = 64;
+
+/// The most sets of policies whose encoded forms are kept: as many as there are different combinations that are for some
+/// pod.
+const MOST_SETS: usize = 4096;
 
 /// Batches of changes that a slow stream may fall behind before it has to look at everything again.
 const BATCHES: usize = 256;
@@ -58,6 +64,10 @@ pub struct MeshFacts {
     pub allow_any: bool,
     /// What sidecars log of requests and connections.
     pub access_log: AccessLog,
+    /// How paths are normalised before anything is decided about them.
+    pub paths: Normalization,
+    /// How many proxies in front of the mesh are trusted to tell the client.
+    pub trusted_proxies: u32,
     /// The trusted roots, DER.
     pub roots: Vec<Bytes>,
 }
@@ -73,6 +83,8 @@ pub struct Index {
     /// Encoded destinations. Filled under the state's read lock and emptied under its write lock, so that nothing stale
     /// is put back.
     encoded: Mutex<Destinations>,
+    /// Encoded sets of policies, likewise.
+    sets: Mutex<Sets>,
     pending: Mutex<(Changed, Option<Instant>)>,
     wake: Notify,
     batches: broadcast::Sender<Arc<Changed>>,
@@ -96,6 +108,7 @@ impl Index {
                 mesh,
             }),
             encoded: Mutex::default(),
+            sets: Mutex::default(),
             pending: Mutex::default(),
             wake: Notify::new(),
             batches: broadcast::Sender::new(BATCHES),
@@ -109,7 +122,7 @@ impl Index {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         let State { world, mesh } = &mut *state;
         let changed = event(world, mesh);
-        self.forget(&changed);
+        self.forget(&changed, world);
         drop(state);
         self.gather(changed);
     }
@@ -128,7 +141,7 @@ impl Index {
             all: true,
             ..Changed::default()
         };
-        self.forget(&changed);
+        self.forget(&changed, &state.world);
         drop(state);
         self.gather(changed);
     }
@@ -204,6 +217,67 @@ impl Index {
         })
     }
 
+    /// The AuthorizationPolicies for a pod; `None` when there is no such pod. Pods for which the same ones are share the
+    /// bytes.
+    #[must_use]
+    pub fn authorization_policies(&self, pod: &Named) -> Option<Encoded> {
+        self.read(|world, mesh| {
+            let record = world.pod_named(pod)?;
+            let policies = world.enforced().authorization();
+            let of = || policies.concerning(&mesh.root_namespace, &pod.0, &record.labels);
+            let ids = of().map(|entry| entry.id).collect();
+            Some(self.shared(
+                |sets| &mut sets.authorization,
+                ids,
+                || {
+                    self.metrics.compiled.with_label_values(&["authorization"]).inc();
+                    encode(&wire::AuthorizationPolicies::from(&enforced::authorization(mesh, of())))
+                },
+            ))
+        })
+    }
+
+    /// The RequestAuthentications for a pod, likewise.
+    #[must_use]
+    pub fn request_authentications(&self, pod: &Named) -> Option<Encoded> {
+        self.read(|world, mesh| {
+            let record = world.pod_named(pod)?;
+            let enforced = world.enforced();
+            let of = || {
+                enforced
+                    .tokens()
+                    .concerning(&mesh.root_namespace, &pod.0, &record.labels)
+            };
+            let ids = of().map(|entry| entry.id).collect();
+            Some(self.shared(
+                |sets| &mut sets.tokens,
+                ids,
+                || {
+                    let label = "request_authentication";
+                    self.metrics.compiled.with_label_values(&[label]).inc();
+                    encode(&wire::RequestAuthentications::from(&enforced.with_keys(of())))
+                },
+            ))
+        })
+    }
+
+    /// The encoded form of a set of policies, made at its first use.
+    fn shared(&self, of: fn(&mut Sets) -> &mut Encodings, ids: Box<[u64]>, make: impl FnOnce() -> Encoded) -> Encoded {
+        let mut sets = self.sets.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(held) = of(&mut sets).get(&ids) {
+            return held.clone();
+        }
+        drop(sets);
+        let made = make();
+        let mut sets = self.sets.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = of(&mut sets);
+        if held.len() >= MOST_SETS {
+            held.clear();
+        }
+        held.insert(ids, made.clone());
+        made
+    }
+
     /// Whom the mesh trusts; `None` while no authority is loaded.
     #[must_use]
     pub fn trust_bundle(&self) -> Option<Encoded> {
@@ -234,10 +308,17 @@ impl Index {
         }
     }
 
-    /// Drops encoded destinations that a change concerns.
-    fn forget(&self, changed: &Changed) {
+    /// Drops encoded resources that a change concerns.
+    fn forget(&self, changed: &Changed, world: &World) {
         if changed.is_empty() {
             return;
+        }
+        if changed.all || changed.keys.iter().any(|key| matches!(key, Key::Enforced(_))) {
+            let Sets { authorization, tokens } = &mut *self.sets.lock().unwrap_or_else(PoisonError::into_inner);
+            let enforced = world.enforced();
+            // All of them depend on the mesh's configuration.
+            authorization.retain(|ids, _| !changed.all && enforced.authorization().are_live(ids));
+            tokens.retain(|ids, _| !changed.all && enforced.tokens().are_live(ids));
         }
         let mut encoded = self.encoded.lock().unwrap_or_else(PoisonError::into_inner);
         if changed.all {
@@ -248,7 +329,7 @@ impl Index {
             match key {
                 Key::Service(name) => encoded.services.remove(name).map(drop),
                 Key::Address(address) => encoded.pods.remove(address).map(drop),
-                Key::Pod(_) => None,
+                Key::Pod(_) | Key::Enforced(_) => None,
             };
         }
     }
@@ -264,6 +345,15 @@ impl Index {
         self.wake.notify_one();
     }
 }
+
+/// Encoded sets of policies, by the ids of the policies.
+#[derive(Default)]
+struct Sets {
+    authorization: Encodings,
+    tokens: Encodings,
+}
+
+type Encodings = HashMap<Box<[u64]>, Encoded>;
 
 /// Encoded destinations, by what changes, then by port, then by the DestinationRules under which they were compiled.
 #[derive(Default)]

@@ -10,6 +10,7 @@ use mesh_core::identity::TrustDomain;
 use mesh_core::labels::Selector;
 use mesh_core::peer_authentication::{Mode, Policy};
 use mesh_core::protocol::Declared;
+use mesh_core::request::Normalization;
 use mesh_wire::convert::AccessLog;
 use mesh_wire::query;
 use mesh_wire::resources as wire;
@@ -31,6 +32,8 @@ fn index() -> Index {
         auto_mtls: true,
         allow_any: true,
         access_log: AccessLog::default(),
+        paths: Normalization::Base,
+        trusted_proxies: 0,
         roots: Vec::new(),
     };
     Index::new(mesh, Arc::new(Metrics::new()))

@@ -4,12 +4,16 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use mesh_core::authorization::policy::{Policy as AuthorizationPolicy, Target as PolicyTarget};
 use mesh_core::destination_rule::{Merged, Place, Rule, Rules, resolve_host};
 use mesh_core::hosts::fqdn;
+use mesh_core::jwt::Rule as JwtRule;
 use mesh_core::labels::Labels;
 use mesh_core::peer_authentication::{Effective, Policy, effective};
+use mesh_wire::request_authentication::Jwks;
 
 use super::changes::{Changed, Key, Named};
+use super::enforced::{Enforced, KeyOrigin};
 use super::records::{PodRecord, ServiceRecord, SliceEndpoint, SliceRecord};
 
 /// All that is known of the cluster.
@@ -27,6 +31,7 @@ pub struct World {
     endpoint_of: HashMap<IpAddr, BTreeMap<Named, usize>>,
     policies: BTreeMap<Arc<str>, BTreeMap<Arc<str>, Policy>>,
     destination_rules: Rules,
+    enforced: Enforced,
 }
 
 impl World {
@@ -200,6 +205,70 @@ impl World {
             changed.keys.insert(Key::Pod(pod));
         }
         changed
+    }
+
+    /// Takes an AuthorizationPolicy or its end.
+    pub fn authorization_policy(
+        &mut self,
+        name: &Named,
+        policy: Option<(PolicyTarget, AuthorizationPolicy)>,
+        root_namespace: &str,
+    ) -> Changed {
+        let concerned = self.enforced.authorization_mut().set(name, policy);
+        self.touch_targets(concerned.iter().map(|target| (name, target)), root_namespace)
+    }
+
+    /// Takes what holds in the place of an AuthorizationPolicy that does not parse, unless an earlier form of it did.
+    pub fn unparsed_authorization_policy(
+        &mut self,
+        name: &Named,
+        strictest: (PolicyTarget, AuthorizationPolicy),
+        root_namespace: &str,
+    ) -> Changed {
+        let concerned = self.enforced.authorization_mut().set_unless_good(name, strictest);
+        self.touch_targets(concerned.iter().map(|target| (name, target)), root_namespace)
+    }
+
+    /// Takes a RequestAuthentication's target and rules, or its end.
+    pub fn request_authentication(
+        &mut self,
+        name: &Named,
+        policy: Option<(PolicyTarget, Vec<JwtRule>)>,
+        root_namespace: &str,
+    ) -> Changed {
+        let concerned = self.enforced.tokens_mut().set(name, policy);
+        self.touch_targets(concerned.iter().map(|target| (name, target)), root_namespace)
+    }
+
+    /// Takes what holds in the place of a RequestAuthentication that does not parse, unless an earlier form of it did.
+    pub fn unparsed_request_authentication(
+        &mut self,
+        name: &Named,
+        strictest: (PolicyTarget, Vec<JwtRule>),
+        root_namespace: &str,
+    ) -> Changed {
+        let concerned = self.enforced.tokens_mut().set_unless_good(name, strictest);
+        self.touch_targets(concerned.iter().map(|target| (name, target)), root_namespace)
+    }
+
+    /// Takes the keys that were fetched from an origin, why there are none, or nothing once nobody asks for them.
+    pub fn keys(&mut self, origin: &KeyOrigin, keys: Option<Jwks>, root_namespace: &str) -> Changed {
+        let concerned = self.enforced.set_keys(origin, keys);
+        self.touch_targets(concerned.iter().map(|(name, target)| (name, target)), root_namespace)
+    }
+
+    /// What pods' own proxies enforce beside PeerAuthentication.
+    #[must_use]
+    pub fn enforced(&self) -> &Enforced {
+        &self.enforced
+    }
+
+    /// How many of the pods that have a sidecar a policy is for.
+    #[must_use]
+    pub fn workloads(&self, name: &Named, target: &PolicyTarget, root_namespace: &str) -> usize {
+        self.pods_of(name, target, root_namespace)
+            .filter(|(_, record)| record.uses_certificate)
+            .count()
     }
 
     /// Takes a DestinationRule or its end.
@@ -405,6 +474,32 @@ impl World {
         {
             changed.keys.insert(Key::Address(*address));
         }
+    }
+
+    fn pods_of<'a>(
+        &'a self,
+        policy: &'a Named,
+        target: &'a PolicyTarget,
+        root_namespace: &'a str,
+    ) -> impl Iterator<Item = (&'a Named, &'a PodRecord)> {
+        let matches = move |(pod, record): &(&Named, &PodRecord)| {
+            target.is_for(&policy.0, root_namespace, &pod.0, &record.labels)
+        };
+        self.pods.iter().filter(matches)
+    }
+
+    /// What pods' own proxies enforce changed, as far as policies' targets say.
+    fn touch_targets<'a>(
+        &self,
+        targets: impl Iterator<Item = (&'a Named, &'a PolicyTarget)>,
+        root_namespace: &str,
+    ) -> Changed {
+        let mut changed = Changed::default();
+        for (policy, target) in targets {
+            let pods = self.pods_of(policy, target, root_namespace);
+            changed.keys.extend(pods.map(|(pod, _)| Key::Enforced(pod.clone())));
+        }
+        changed
     }
 
     fn touch_pod_at(&self, address: IpAddr, changed: &mut Changed) {

@@ -1,6 +1,6 @@
 //! A response of the operator into what the data path reads, or the reason why not.
 //!
-//! Trust bundle, workload and inbound policy are taken whole per response or not at all: half of a policy is no policy.
+//! Trust bundle, workload and policies are taken whole per response or not at all: half of a policy is no policy.
 //! Destinations do not depend on each other, so each that decodes comes into force even where another of the same response
 //! does not; the negative acknowledgement names those that did not, and their last good ones stay in force.
 
@@ -11,12 +11,15 @@ use std::sync::{Arc, Weak};
 use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryResponse, Resource};
 use mesh_core::destination::Destination;
 use mesh_core::peer_authentication::Effective;
+use mesh_wire::authorization::AuthorizationPolicies;
 use mesh_wire::convert::{ConvertError, TrustBundle, Workload};
+use mesh_wire::request_authentication::RequestAuthentications;
 use mesh_wire::resources::{self as wire, SELF_NAME, type_url};
 use mesh_wire::tls::material::{MaterialError, root_store};
 use prost::Message;
 use rustls_pki_types::CertificateDer;
 
+use super::authorization::{Compiled, Ready, UnreadableKeys};
 use super::mesh::Mesh;
 use super::table::Known;
 
@@ -40,6 +43,8 @@ enum Refusal {
     Invalid(#[from] ConvertError),
     #[error("trust bundle: {0}")]
     Roots(#[from] MaterialError),
+    #[error(transparent)]
+    Keys(#[from] UnreadableKeys),
 }
 
 /// What came of a response.
@@ -68,6 +73,8 @@ impl Applier {
             type_url::TRUST_BUNDLE => own(mesh, response, trust_bundle, Mesh::set_trust),
             type_url::WORKLOAD => own(mesh, response, workload, Mesh::set_workload),
             type_url::INBOUND_POLICY => own(mesh, response, inbound, Mesh::set_inbound),
+            type_url::AUTHORIZATION_POLICIES => own(mesh, response, authorization, Mesh::set_authorization),
+            type_url::REQUEST_AUTHENTICATIONS => own(mesh, response, tokens, Mesh::set_tokens),
             other => Some(Refusal::Type(other.chars().take(200).collect()).to_string()),
         };
         Outcome {
@@ -216,6 +223,16 @@ fn inbound(resource: &Resource) -> Result<Effective, Refusal> {
         resource,
         type_url::INBOUND_POLICY,
     )?)?)
+}
+
+fn authorization(resource: &Resource) -> Result<Compiled, Refusal> {
+    let message = message::<wire::AuthorizationPolicies>(resource, type_url::AUTHORIZATION_POLICIES)?;
+    Ok(Compiled::new(AuthorizationPolicies::try_from(&message)?))
+}
+
+fn tokens(resource: &Resource) -> Result<Ready, Refusal> {
+    let message = message::<wire::RequestAuthentications>(resource, type_url::REQUEST_AUTHENTICATIONS)?;
+    Ok(Ready::new(RequestAuthentications::try_from(&message)?)?)
 }
 
 fn destination(resource: &Resource) -> Result<Destination, Refusal> {

@@ -8,9 +8,12 @@ use std::time::{Duration, Instant, SystemTime};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use mesh_core::destination::Destination;
 use mesh_core::peer_authentication::{Effective, PortMode};
+use mesh_wire::authorization::AuthorizationPolicies;
 use mesh_wire::convert::{TrustBundle, Workload};
+use mesh_wire::request_authentication::RequestAuthentications;
 use tokio::sync::{mpsc, watch};
 
+use super::authorization::{Authorization, Compiled, Parts, Ready};
 use super::freshness::{Freshness, Moment};
 use super::name::{Kind, Name};
 use super::table::{Forget, Inserted, Known, Slot, Table};
@@ -80,12 +83,19 @@ pub struct Mesh {
     shared: Arc<Shared>,
 }
 
-/// A resource of which a proxy has exactly one, with the version under which it was sent.
-#[derive(Debug, Default)]
-struct Versions {
-    trust: String,
-    workload: String,
-    inbound: String,
+/// The versions under which the resources were sent of which a proxy has exactly one; empty for what was not received.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OwnVersions {
+    /// The trust bundle's.
+    pub trust: String,
+    /// The workload's.
+    pub workload: String,
+    /// The inbound policy's.
+    pub inbound: String,
+    /// The AuthorizationPolicies'.
+    pub authorization: String,
+    /// The RequestAuthentications'.
+    pub tokens: String,
 }
 
 #[derive(Debug)]
@@ -96,8 +106,11 @@ struct Shared {
     workload_changes: watch::Sender<()>,
     inbound: ArcSwapOption<Effective>,
     inbound_changes: watch::Sender<()>,
+    authorization: ArcSwapOption<Authorization>,
+    /// What it was made from.
+    authorization_parts: Mutex<Parts>,
     trust: watch::Sender<Option<Arc<TrustBundle>>>,
-    versions: Mutex<Versions>,
+    versions: Mutex<OwnVersions>,
     hosts: Table,
     addresses: Table,
     peers: Table,
@@ -124,6 +137,8 @@ impl Mesh {
             workload_changes: watch::Sender::new(()),
             inbound: ArcSwapOption::empty(),
             inbound_changes: watch::Sender::new(()),
+            authorization: ArcSwapOption::empty(),
+            authorization_parts: Mutex::default(),
             trust: watch::Sender::new(None),
             versions: Mutex::default(),
             hosts: Table::new(limits.hosts),
@@ -173,7 +188,25 @@ impl Mesh {
         self.shared.inbound.load_full()
     }
 
-    /// Tells of each change of the inbound policy.
+    /// What decides about calls to the pod beside PeerAuthentication; `None` before it was received, when nothing may be
+    /// let through. Neither locks nor allocates.
+    #[must_use]
+    pub fn authorization(&self) -> Option<Arc<Authorization>> {
+        self.shared.authorization.load_full()
+    }
+
+    /// The AuthorizationPolicies and RequestAuthentications in force, as the operator sent them; `None` before both were
+    /// received.
+    #[must_use]
+    pub fn authorization_resources(&self) -> Option<(Arc<AuthorizationPolicies>, Arc<RequestAuthentications>)> {
+        let parts = self.authorization_parts();
+        Some((
+            parts.policies.as_ref()?.received.clone(),
+            parts.tokens.as_ref()?.received.clone(),
+        ))
+    }
+
+    /// Tells of each change of the inbound policy, of AuthorizationPolicies and of RequestAuthentications.
     #[must_use]
     pub fn inbound_changes(&self) -> watch::Receiver<()> {
         self.shared.inbound_changes.subscribe()
@@ -185,10 +218,13 @@ impl Mesh {
         self.shared.trust.subscribe()
     }
 
-    /// Whether workload, inbound policy and trust bundle have been received.
+    /// Whether workload, trust bundle and all policies have been received.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.has_workload() && self.shared.inbound.load().is_some() && self.shared.trust.borrow().is_some()
+        self.has_workload()
+            && self.shared.inbound.load().is_some()
+            && self.shared.authorization.load().is_some()
+            && self.shared.trust.borrow().is_some()
     }
 
     /// What is known of a host, as the application wrote it without its port, and the port that it dialled. Neither locks
@@ -371,15 +407,33 @@ impl Mesh {
         self.shared.inbound_changes.send_replace(());
     }
 
-    /// The versions held of trust bundle, workload and inbound policy; empty for what was not received.
+    pub(super) fn set_authorization(&self, policies: Compiled, version: &str) {
+        version.clone_into(&mut self.versions().authorization);
+        self.change_authorization(|parts| parts.policies = Some(policies));
+    }
+
+    pub(super) fn set_tokens(&self, tokens: Ready, version: &str) {
+        version.clone_into(&mut self.versions().tokens);
+        self.change_authorization(|parts| parts.tokens = Some(tokens));
+    }
+
+    fn change_authorization(&self, change: impl FnOnce(&mut Parts)) {
+        let mut parts = self.authorization_parts();
+        change(&mut parts);
+        self.shared.authorization.store(parts.together().map(Arc::new));
+        drop(parts);
+        self.shared.inbound_changes.send_replace(());
+    }
+
+    fn authorization_parts(&self) -> std::sync::MutexGuard<'_, Parts> {
+        let parts = &self.shared.authorization_parts;
+        parts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The versions held of what there is one of; empty for what was not received.
     #[must_use]
-    pub fn own_versions(&self) -> [String; 3] {
-        let versions = self.versions();
-        [
-            versions.trust.clone(),
-            versions.workload.clone(),
-            versions.inbound.clone(),
-        ]
+    pub fn own_versions(&self) -> OwnVersions {
+        self.versions().clone()
     }
 
     pub(super) fn has_workload(&self) -> bool {
@@ -407,7 +461,7 @@ impl Mesh {
         all
     }
 
-    fn versions(&self) -> std::sync::MutexGuard<'_, Versions> {
+    fn versions(&self) -> std::sync::MutexGuard<'_, OwnVersions> {
         self.shared.versions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

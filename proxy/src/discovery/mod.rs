@@ -11,6 +11,7 @@
 //! file too ([`saved`]), for a proxy that starts again meanwhile.
 
 mod apply;
+mod authorization;
 mod client;
 mod connect;
 mod freshness;
@@ -21,9 +22,10 @@ mod snapshot;
 mod stream;
 mod table;
 
+pub use authorization::Authorization;
 pub use client::{Backoff, Client};
 pub use connect::ConnectError;
-pub use mesh::{Answer, Limits, Lookup, Mesh, Requests};
+pub use mesh::{Answer, Limits, Lookup, Mesh, OwnVersions, Requests};
 pub use saved::{File, SavedError};
 pub use snapshot::{Found, destination_bytes};
 pub use stream::StreamError;

@@ -208,9 +208,10 @@ fn decode(bytes: &[u8]) -> Result<Saved, SavedError> {
 
 /// What is known, as the operator would send it; `None` while a sidecar could not start from it.
 fn saved(mesh: &Mesh, pod: &str) -> Option<Saved> {
-    let [trust, workload, inbound] = mesh.own_versions();
+    let held = mesh.own_versions();
     let bundle = mesh.trust().borrow().clone()?;
     let policy = mesh.inbound_policy()?;
+    let (authorization, tokens) = mesh.authorization_resources()?;
     if !mesh.has_workload() {
         return None;
     }
@@ -222,12 +223,16 @@ fn saved(mesh: &Mesh, pod: &str) -> Option<Saved> {
     let bundle = wire::TrustBundle::from(&*bundle).encode_to_vec();
     let workload_message = wire::Workload::from(&*mesh.workload()).encode_to_vec();
     let policy = wire::InboundPolicy::from(&*policy).encode_to_vec();
+    let authorization = wire::AuthorizationPolicies::from(&*authorization).encode_to_vec();
+    let tokens = wire::RequestAuthentications::from(&*tokens).encode_to_vec();
     let mut saved = Saved {
         pod: pod.to_owned(),
         responses: vec![
-            own(type_url::TRUST_BUNDLE, trust, bundle),
-            own(type_url::WORKLOAD, workload, workload_message),
-            own(type_url::INBOUND_POLICY, inbound, policy),
+            own(type_url::TRUST_BUNDLE, held.trust, bundle),
+            own(type_url::WORKLOAD, held.workload, workload_message),
+            own(type_url::INBOUND_POLICY, held.inbound, policy),
+            own(type_url::AUTHORIZATION_POLICIES, held.authorization, authorization),
+            own(type_url::REQUEST_AUTHENTICATIONS, held.tokens, tokens),
         ],
     };
 
@@ -290,10 +295,16 @@ impl Mesh {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::discovery::authorization::{Compiled, Ready};
     use crate::discovery::{Limits, Lookup};
+    use mesh_core::authorization::policy::{Action, Policy};
     use mesh_core::destination::Destination;
+    use mesh_core::jwt::{KeySource, Rule};
     use mesh_core::peer_authentication::{Effective, PortMode};
+    use mesh_core::request::Normalization;
+    use mesh_wire::authorization::AuthorizationPolicies;
     use mesh_wire::convert::{TrustBundle, Workload};
+    use mesh_wire::request_authentication::{Jwks, RequestAuthentication, RequestAuthentications};
 
     /// A folder that goes with the test.
     struct Folder(PathBuf);
@@ -333,6 +344,31 @@ mod tests {
         }
     }
 
+    fn enforced() -> (AuthorizationPolicies, RequestAuthentications) {
+        let calls = AuthorizationPolicies {
+            policies: vec![Policy {
+                namespace: "shop".into(),
+                name: "nothing".into(),
+                action: Action::Allow,
+                rules: Vec::new(),
+                dry_run: false,
+            }],
+            paths: Normalization::MergeSlashes,
+            trusted_proxies: 2,
+            trust_domain: "cluster.local".parse().unwrap(),
+            aliases: Vec::new(),
+        };
+        let rule = Rule::new("https://issuer.example", KeySource::Uri("http://keys".into()));
+        let tokens = RequestAuthentications {
+            policies: vec![RequestAuthentication {
+                namespace: "shop".into(),
+                name: "jwt".into(),
+                rules: vec![(rule, Jwks::Known("{\"keys\": []}".into()))],
+            }],
+        };
+        (calls, tokens)
+    }
+
     fn known() -> Mesh {
         let mesh = mesh();
         let root = rcgen::generate_simple_self_signed(Vec::new()).unwrap().cert;
@@ -355,6 +391,9 @@ mod tests {
             ..Effective::default()
         };
         mesh.set_inbound(policy, "p1");
+        let (calls, tokens) = enforced();
+        mesh.set_authorization(Compiled::new(calls), "a1");
+        mesh.set_tokens(Ready::new(tokens).unwrap(), "j1");
         for (name, host) in [("host/reviews:80", "reviews"), ("host/ratings:80", "ratings")] {
             mesh.expect(name);
             let destination = Destination::try_from(&message(host)).unwrap();
@@ -383,6 +422,9 @@ mod tests {
         assert_eq!(after.workload(), before.workload());
         assert_eq!(after.inbound_policy(), before.inbound_policy());
         assert_eq!(*after.trust().borrow(), *before.trust().borrow());
+        let resources = after.authorization_resources().unwrap();
+        assert_eq!(((*resources.0).clone(), (*resources.1).clone()), enforced());
+        assert_eq!(after.authorization().unwrap().paths, Normalization::MergeSlashes);
         assert!(matches!(after.lookup_host("reviews", 80), Lookup::Found(found) if &*found.host == "reviews"));
         assert!(matches!(after.lookup_host("ratings", 80), Lookup::Found(_)));
         // What the mesh did not know it may know now.

@@ -8,11 +8,13 @@ use mesh_core::client_tls::{ClientTls, ServerCheck, TlsRule};
 use mesh_core::destination::Destination;
 use mesh_core::peer_authentication::Effective;
 use mesh_wire::admin::{DiscoveryState, PAGE_ENTRIES, page};
+use mesh_wire::authorization::AuthorizationPolicies;
 use mesh_wire::convert::{TrustBundle, Workload};
+use mesh_wire::request_authentication::RequestAuthentications;
 use mesh_wire::resources::type_url;
 use serde_json::{Value, json};
 
-use super::mesh::Mesh;
+use super::mesh::{Mesh, OwnVersions};
 use super::name::Kind;
 use super::table::{Known, Slot};
 
@@ -64,7 +66,14 @@ impl Mesh {
         };
         let asked = self.asked();
         let count = |kind| asked.iter().filter(|(name, _)| Kind::of(name) == kind).count();
-        let names = [type_url::TRUST_BUNDLE, type_url::WORKLOAD, type_url::INBOUND_POLICY];
+        let held = self.own_versions();
+        let versions = [
+            (type_url::TRUST_BUNDLE, held.trust),
+            (type_url::WORKLOAD, held.workload),
+            (type_url::INBOUND_POLICY, held.inbound),
+            (type_url::AUTHORIZATION_POLICIES, held.authorization),
+            (type_url::REQUEST_AUTHENTICATIONS, held.tokens),
+        ];
         let short = |url: &str| url.rsplit('.').next().unwrap_or(url).to_owned();
         DiscoveryState {
             connected: self.connected(),
@@ -72,7 +81,7 @@ impl Mesh {
             last_update: self.last_update().map(seconds),
             age_seconds: self.age().map(|age| age.as_secs()),
             ready: self.is_ready(),
-            versions: names.into_iter().map(short).zip(self.own_versions()).collect(),
+            versions: versions.map(|(url, version)| (short(url), version)).into(),
             hosts: count(Kind::Host),
             addresses: count(Kind::Address),
         }
@@ -83,7 +92,7 @@ impl Mesh {
     #[must_use]
     pub fn snapshot(&self) -> Value {
         let now = self.now();
-        let [trust_version, workload_version, inbound_version] = self.own_versions();
+        let held = self.own_versions();
         let mut asked = self.asked();
         asked.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
         let count = |kind| asked.iter().filter(|(name, _)| Kind::of(name) == kind).count();
@@ -100,9 +109,10 @@ impl Mesh {
             "hosts": count(Kind::Host),
             "addresses": count(Kind::Address),
             "peers": count(Kind::Peer),
-            "workload": self.has_workload().then(|| workload(&self.workload(), &workload_version)),
-            "inbound_policy": self.inbound_policy().map(|policy| inbound_policy(&policy, &inbound_version)),
-            "trust_bundle": self.trust().borrow().as_deref().map(|bundle| trust_bundle(bundle, &trust_version)),
+            "workload": self.has_workload().then(|| workload(&self.workload(), &held.workload)),
+            "inbound_policy": self.inbound_policy().map(|policy| inbound_policy(&policy, &held.inbound)),
+            "authorization": self.authorization_resources().map(|(policies, tokens)| authorization(&policies, &tokens, &held)),
+            "trust_bundle": self.trust().borrow().as_deref().map(|bundle| trust_bundle(bundle, &held.trust)),
             "destinations": listed.iter().map(|(name, slot)| entry(name, slot, now)).collect::<Vec<_>>(),
         })
     }
@@ -137,6 +147,18 @@ fn inbound_policy(policy: &Effective, version: &str) -> Value {
         "mode": policy.mode.to_string(),
         "ports": ports,
         "decided_by": policy.decided_by,
+    })
+}
+
+fn authorization(policies: &AuthorizationPolicies, tokens: &RequestAuthentications, held: &OwnVersions) -> Value {
+    let name = |namespace: &str, name: &str| format!("{namespace}/{name}");
+    json!({
+        "version": held.authorization,
+        "tokens_version": held.tokens,
+        "path_normalization": policies.paths.to_string(),
+        "trusted_proxies": policies.trusted_proxies,
+        "policies": policies.policies.iter().map(|it| name(&it.namespace, &it.name)).collect::<Vec<_>>(),
+        "request_authentications": tokens.policies.iter().map(|it| name(&it.namespace, &it.name)).collect::<Vec<_>>(),
     })
 }
 

@@ -122,12 +122,14 @@ pub(super) async fn run(
 /// Everything that is to be subscribed to, with the versions held so that only changes come; trust before policy before
 /// traffic.
 fn first(mesh: &Mesh) -> Vec<DeltaDiscoveryRequest> {
-    let [trust, _, inbound] = mesh.own_versions();
+    let held = mesh.own_versions();
     // What the pod is comes anew every time, so that an operator that serves us always says something.
     let own = [
-        (type_url::TRUST_BUNDLE, trust),
+        (type_url::TRUST_BUNDLE, held.trust),
         (type_url::WORKLOAD, String::new()),
-        (type_url::INBOUND_POLICY, inbound),
+        (type_url::INBOUND_POLICY, held.inbound),
+        (type_url::AUTHORIZATION_POLICIES, held.authorization),
+        (type_url::REQUEST_AUTHENTICATIONS, held.tokens),
     ];
     let own = own.into_iter().map(|(type_url, version)| DeltaDiscoveryRequest {
         type_url: type_url.to_owned(),

@@ -3,6 +3,8 @@
 //! A sidecar here has two listening ports and a table of destinations; what it does with a connection is shown as the clusters
 //! and listeners that would do the same in Envoy, so that people find what they look for under the names that they know.
 
+mod policies;
+
 use crate::discovery::{Found, destination_bytes};
 use crate::identity::configs::{Tls, offered};
 use crate::sidecar::{INBOUND_PORT, OUTBOUND_PORT};
@@ -10,13 +12,13 @@ use mesh_core::client_tls::{ClientTls, Origination, ServerCheck, TlsRule};
 use mesh_core::destination::{Destination, Resolution, Security};
 use mesh_core::peer_authentication::{Effective, PortMode};
 use mesh_core::protocol::Declared;
-use mesh_wire::admin::{
-    Cluster, CommonTlsContext, Endpoint, Listener, Listeners, PAGE_ENTRIES, Policies, Policy, TlsContext,
-};
+use mesh_wire::admin::{Cluster, CommonTlsContext, Endpoint, Listener, Listeners, PAGE_ENTRIES, TlsContext};
 use mesh_wire::convert::Workload;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
+
+pub(super) use policies::policies;
 
 /// Clusters that are there whatever was received: where calls to unknown places go, and those to undeclared ports.
 const FIXED: [(&str, &str); 3] = [
@@ -277,25 +279,6 @@ fn transports(mode: PortMode) -> &'static [&'static str] {
     }
 }
 
-/// What holds on each port, and what decided it.
-pub(super) fn policies(policy: Option<&Effective>, version: String) -> Policies {
-    let Some(policy) = policy else {
-        return Policies::default();
-    };
-    let row = |port, mode: PortMode| Policy {
-        kind: "PeerAuthentication".to_owned(),
-        port,
-        mode: mode.to_string(),
-        decided_by: policy.decided_by.clone(),
-    };
-    let ports = policy.ports.iter().map(|(port, mode)| row(Some(*port), *mode));
-    Policies {
-        received: true,
-        version,
-        policies: std::iter::once(row(None, policy.mode)).chain(ports).collect(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -436,19 +419,5 @@ mod tests {
         let before = rows(listeners(&nothing, None, &[]));
         assert_eq!(before[0], "0.0.0.0 15001 ALL -> BlackHoleCluster");
         assert!(!before.iter().any(|row| row.contains("InboundPassthrough")));
-    }
-
-    #[test]
-    fn policies_name_what_decided() {
-        assert!(!policies(None, String::new()).received);
-        let policy = Effective {
-            mode: PortMode::Strict,
-            ports: [(9000, PortMode::Disable)].into(),
-            decided_by: vec!["shop/default".into()],
-        };
-        let shown = policies(Some(&policy), "7".into());
-        let rows: Vec<_> = shown.policies.iter().map(|it| (it.port, it.mode.as_str())).collect();
-        assert_eq!(rows, [(None, "STRICT"), (Some(9000), "DISABLE")]);
-        assert_eq!(shown.policies[0].decided_by, ["shop/default"]);
     }
 }

@@ -110,8 +110,10 @@ impl View for SidecarView {
     }
 
     fn policies(&self) -> Policies {
-        let [_, _, version] = self.mesh.own_versions();
-        shown::policies(self.mesh.inbound_policy().as_deref(), version)
+        let calls = self.mesh.authorization_resources();
+        let calls = calls.as_ref().map(|(policies, tokens)| (&**policies, &**tokens));
+        let version = self.mesh.own_versions().inbound;
+        shown::policies(self.mesh.inbound_policy().as_deref(), calls, version)
     }
 
     fn discovery(&self) -> DiscoveryState {

@@ -5,17 +5,33 @@ mod operator;
 use std::sync::Arc;
 use std::time::Duration;
 
+use mesh_core::authorization::policy::{Action, Policy, Rule};
 use mesh_core::destination::{Destination, Endpoint, Resolution};
+use mesh_core::jwt::{self, KeySource};
 use mesh_core::peer_authentication::{Effective, PortMode};
 use mesh_core::protocol::Declared;
+use mesh_core::request::Normalization;
+use mesh_wire::authorization::AuthorizationPolicies;
 use mesh_wire::convert::{TrustBundle, Workload};
-use mesh_wire::resources::type_url::{DESTINATION, INBOUND_POLICY, TRUST_BUNDLE, WORKLOAD};
+use mesh_wire::request_authentication::{Jwks, RequestAuthentication, RequestAuthentications};
+use mesh_wire::resources::type_url::{
+    AUTHORIZATION_POLICIES, DESTINATION, INBOUND_POLICY, REQUEST_AUTHENTICATIONS, TRUST_BUNDLE, WORKLOAD,
+};
 use mesh_wire::resources::{self as wire, SELF_NAME};
 use rustls::ClientConfig;
 use tokio::sync::watch;
 
 use super::{Answer, Backoff, Client, Limits, Lookup, Mesh};
 use operator::{Ca, OPERATOR, Operator, Stream, WEB, raw, resource};
+
+/// The types of which a proxy has one resource, in the order in which it subscribes to them.
+const OWN: [&str; 5] = [
+    TRUST_BUNDLE,
+    WORKLOAD,
+    INBOUND_POLICY,
+    AUTHORIZATION_POLICIES,
+    REQUEST_AUTHENTICATIONS,
+];
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -57,7 +73,7 @@ async fn connected(limits: Limits) -> (Ca, Operator, Stream, Proxy) {
     let mut operator = Operator::start(&ca, OPERATOR).await;
     let proxy = start(&operator, Some(ca.client(WEB, HOUR)), limits);
     let mut stream = operator.stream().await;
-    for type_url in [TRUST_BUNDLE, WORKLOAD, INBOUND_POLICY] {
+    for type_url in OWN {
         assert_eq!(stream.request().await.type_url, type_url);
     }
     (ca, operator, stream, proxy)
@@ -88,6 +104,41 @@ fn policy(mode: PortMode) -> wire::InboundPolicy {
         mode,
         ..Effective::default()
     })
+}
+
+fn calls(action: Action) -> wire::AuthorizationPolicies {
+    wire::AuthorizationPolicies::from(&AuthorizationPolicies {
+        policies: vec![Policy {
+            namespace: "shop".into(),
+            name: "web".into(),
+            action,
+            rules: vec![Rule::default()],
+            dry_run: false,
+        }],
+        paths: Normalization::Base,
+        trusted_proxies: 1,
+        trust_domain: "cluster.local".parse().unwrap(),
+        aliases: Vec::new(),
+    })
+}
+
+fn tokens(jwks: &str) -> wire::RequestAuthentications {
+    wire::RequestAuthentications::from(&RequestAuthentications {
+        policies: vec![RequestAuthentication {
+            namespace: "shop".into(),
+            name: "jwt".into(),
+            rules: vec![(
+                jwt::Rule::new("https://issuer.example", KeySource::Discovery),
+                Jwks::Known(jwks.into()),
+            )],
+        }],
+    })
+}
+
+/// Sends the one resource of a type; the reason where it is refused.
+async fn say(stream: &mut Stream, type_url: &str, version: &str, message: &impl prost::Message) -> Option<String> {
+    let resource = resource(type_url, SELF_NAME, version, message);
+    stream.say(type_url, vec![resource], &[]).await
 }
 
 /// Waits for what another task does.
@@ -127,8 +178,9 @@ async fn a_proxy_is_ready_once_it_knows_itself_and_whom_to_trust() {
         (first.type_url.as_str(), first.resource_names_subscribe),
         (TRUST_BUNDLE, vec![SELF_NAME.to_owned()])
     );
-    assert_eq!(stream.request().await.type_url, WORKLOAD);
-    assert_eq!(stream.request().await.type_url, INBOUND_POLICY);
+    for type_url in &OWN[1..] {
+        assert_eq!(stream.request().await.type_url, *type_url);
+    }
     assert_eq!(mesh.inbound().mode, PortMode::Strict, "what is not known is refused");
 
     let workload = Workload {
@@ -154,6 +206,15 @@ async fn a_proxy_is_ready_once_it_knows_itself_and_whom_to_trust() {
             .await,
         None
     );
+    let message = calls(Action::Deny);
+    assert_eq!(say(&mut stream, AUTHORIZATION_POLICIES, "1", &message).await, None);
+    assert!(
+        mesh.authorization().is_none(),
+        "the one without the other is half of it"
+    );
+    let message = tokens("{\"keys\": []}");
+    assert_eq!(say(&mut stream, REQUEST_AUTHENTICATIONS, "1", &message).await, None);
+    assert!(mesh.authorization().is_some());
     assert!(!mesh.is_ready());
     let bundle = TrustBundle {
         trust_domain: "cluster.local".parse().unwrap(),
@@ -375,6 +436,57 @@ async fn what_does_not_decode_is_refused_with_the_reason_and_the_last_good_one_s
 }
 
 #[tokio::test]
+async fn policies_that_are_not_understood_leave_the_last_good_ones() {
+    let (
+        _ca,
+        _operator,
+        mut stream,
+        Proxy {
+            mesh,
+            tls: _tls,
+            shutdown: _shutdown,
+            ..
+        },
+    ) = connected(Limits::default()).await;
+    let mut changes = mesh.inbound_changes();
+    let good = (calls(Action::Allow), tokens("{\"keys\": []}"));
+    assert_eq!(say(&mut stream, AUTHORIZATION_POLICIES, "1", &good.0).await, None);
+    assert_eq!(say(&mut stream, REQUEST_AUTHENTICATIONS, "1", &good.1).await, None);
+    assert!(changes.has_changed().unwrap());
+    changes.mark_unchanged();
+    let resources = mesh.authorization_resources().unwrap();
+
+    let mut unknown = calls(Action::Deny);
+    unknown.policies[0].action = 9;
+    let refused = say(&mut stream, AUTHORIZATION_POLICIES, "2", &unknown).await.unwrap();
+    assert_eq!(refused, "self: policies.action: 9 is not one of its values");
+    let refused = say(&mut stream, REQUEST_AUTHENTICATIONS, "2", &tokens("no keys"))
+        .await
+        .unwrap();
+    assert!(
+        refused.starts_with("self: RequestAuthentication shop/jwt: keys of issuer \"https://issuer.example\":"),
+        "{refused}"
+    );
+    assert_eq!(mesh.authorization_resources().unwrap(), resources);
+    let held = mesh.own_versions();
+    assert_eq!((held.authorization.as_str(), held.tokens.as_str()), ("1", "1"));
+    assert!(!changes.has_changed().unwrap());
+
+    assert_eq!(
+        say(&mut stream, AUTHORIZATION_POLICIES, "3", &calls(Action::Deny)).await,
+        None
+    );
+    assert!(changes.has_changed().unwrap());
+    assert_eq!(
+        mesh.authorization_resources().unwrap().0.policies[0].action,
+        Action::Deny
+    );
+    // Whoever decides by what was in force goes on with it.
+    let before = mesh.authorization().unwrap();
+    assert_eq!((before.trusted_proxies, before.paths), (1, Normalization::Base));
+}
+
+#[tokio::test]
 async fn a_reconnecting_proxy_says_what_it_holds_and_serves_from_it_meanwhile() {
     let limits = Limits {
         first_use: Duration::from_millis(300),
@@ -395,6 +507,8 @@ async fn a_reconnecting_proxy_says_what_it_holds_and_serves_from_it_meanwhile() 
     ) = connected(limits).await;
     let strict = resource(INBOUND_POLICY, SELF_NAME, "7", &policy(PortMode::Strict));
     assert_eq!(stream.say(INBOUND_POLICY, vec![strict], &[]).await, None);
+    let denied = calls(Action::Deny);
+    assert_eq!(say(&mut stream, AUTHORIZATION_POLICIES, "8", &denied).await, None);
     for (host, found) in [("reviews", true), ("nobody", false)] {
         let asking = tokio::spawn({
             let mesh = mesh.clone();
@@ -425,11 +539,13 @@ async fn a_reconnecting_proxy_says_what_it_holds_and_serves_from_it_meanwhile() 
 
     let mut operator = Operator::start_at(&ca, OPERATOR, address).await;
     let mut stream = operator.stream().await;
-    let versions: Vec<_> = [stream.request().await, stream.request().await, stream.request().await]
-        .into_iter()
-        .map(|request| request.initial_resource_versions.into_values().next())
-        .collect();
-    assert_eq!(versions, [None, None, Some("7".to_owned())]);
+    let mut versions = Vec::new();
+    for _ in OWN {
+        let request = stream.request().await;
+        versions.push(request.initial_resource_versions.into_values().next());
+    }
+    let [policy, calls] = ["7", "8"].map(|version| Some(version.to_owned()));
+    assert_eq!(versions, [None, None, policy, calls, None]);
     let mut request = stream.request().await;
     request.resource_names_subscribe.sort();
     assert_eq!(

@@ -1,0 +1,154 @@
+//! What a pod's own proxy enforces beside PeerAuthentication: AuthorizationPolicies, and RequestAuthentications with the
+//! keys that were fetched for them.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use mesh_core::authorization::policy::{Policy, Target};
+use mesh_core::jwt::{KeySource, Keys, Rule};
+use mesh_wire::authorization::AuthorizationPolicies;
+use mesh_wire::request_authentication::{Jwks, RequestAuthentication, RequestAuthentications};
+
+use super::changes::Named;
+use super::shared::MeshFacts;
+use super::targeted::{Entry, Targeted};
+
+/// Where a rule's keys are fetched, as its policy's namespace sees it: short names resolve there.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct KeyOrigin {
+    /// The policy's namespace.
+    pub namespace: Arc<str>,
+    /// The address.
+    pub place: Place,
+}
+
+/// An address of keys.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Place {
+    /// A JWKS (`jwksUri`).
+    Uri(Arc<str>),
+    /// An issuer, whose OpenID discovery document names the JWKS.
+    Issuer(Arc<str>),
+}
+
+impl KeyOrigin {
+    /// Where a rule's keys are fetched; `None` where they are in the rule.
+    #[must_use]
+    pub fn of(namespace: &str, rule: &Rule) -> Option<Self> {
+        let place = match &rule.keys {
+            KeySource::Inline(_) => return None,
+            KeySource::Uri(uri) => Place::Uri(uri.as_str().into()),
+            KeySource::Discovery => Place::Issuer(rule.issuer.as_str().into()),
+        };
+        Some(Self {
+            namespace: namespace.into(),
+            place,
+        })
+    }
+}
+
+/// All of it.
+#[derive(Debug, Default)]
+pub struct Enforced {
+    authorization: Targeted<Policy>,
+    tokens: Targeted<Vec<Rule>>,
+    keys: HashMap<KeyOrigin, Jwks>,
+}
+
+impl Enforced {
+    /// The AuthorizationPolicies.
+    #[must_use]
+    pub fn authorization(&self) -> &Targeted<Policy> {
+        &self.authorization
+    }
+
+    /// The RequestAuthentications.
+    #[must_use]
+    pub fn tokens(&self) -> &Targeted<Vec<Rule>> {
+        &self.tokens
+    }
+
+    /// Where keys are to be fetched.
+    #[must_use]
+    pub fn key_origins(&self) -> BTreeSet<KeyOrigin> {
+        self.tokens
+            .all()
+            .flat_map(|entry| {
+                entry
+                    .policy
+                    .iter()
+                    .filter_map(|rule| KeyOrigin::of(&entry.name.0, rule))
+            })
+            .collect()
+    }
+
+    pub(super) fn authorization_mut(&mut self) -> &mut Targeted<Policy> {
+        &mut self.authorization
+    }
+
+    pub(super) fn tokens_mut(&mut self) -> &mut Targeted<Vec<Rule>> {
+        &mut self.tokens
+    }
+
+    /// Takes what was fetched from an origin, or nothing that is known of it any more; the policies that it concerns.
+    pub(super) fn set_keys(&mut self, origin: &KeyOrigin, keys: Option<Jwks>) -> Vec<(Named, Target)> {
+        let same = self.keys.get(origin) == keys.as_ref();
+        match keys {
+            Some(keys) => self.keys.insert(origin.clone(), keys),
+            None => self.keys.remove(origin),
+        };
+        if same {
+            return Vec::new();
+        }
+        self.tokens.renew(|name, rules| {
+            let mut origins = rules.iter().filter_map(|rule| KeyOrigin::of(&name.0, rule));
+            origins.any(|used| used == *origin)
+        })
+    }
+
+    /// What is known of a rule's keys.
+    #[must_use]
+    pub fn keys_of(&self, namespace: &str, rule: &Rule) -> Jwks {
+        if let KeySource::Inline(text) = &rule.keys {
+            // What a proxy could not read would keep it from taking all the others.
+            return match Keys::parse(text) {
+                Ok(_) => Jwks::Known(text.as_str().into()),
+                Err(error) => Jwks::Missing(error.to_string().into()),
+            };
+        }
+        let fetched = KeyOrigin::of(namespace, rule).and_then(|origin| self.keys.get(&origin));
+        fetched
+            .cloned()
+            .unwrap_or_else(|| Jwks::Missing("they are not fetched yet".into()))
+    }
+
+    /// RequestAuthentications as a proxy gets them.
+    pub(super) fn with_keys<'a>(&self, policies: impl Iterator<Item = &'a Entry<Vec<Rule>>>) -> RequestAuthentications {
+        let with_keys = |entry: &Entry<Vec<Rule>>| RequestAuthentication {
+            namespace: entry.name.0.to_string(),
+            name: entry.name.1.to_string(),
+            rules: entry
+                .policy
+                .iter()
+                .map(|rule| (rule.clone(), self.keys_of(&entry.name.0, rule)))
+                .collect(),
+        };
+        RequestAuthentications {
+            policies: policies.map(with_keys).collect(),
+        }
+    }
+}
+
+/// AuthorizationPolicies as a proxy gets them.
+pub(super) fn authorization<'a>(
+    mesh: &MeshFacts,
+    entries: impl Iterator<Item = &'a Entry<Policy>>,
+) -> AuthorizationPolicies {
+    AuthorizationPolicies {
+        policies: entries.map(|entry| entry.policy.clone()).collect(),
+        paths: mesh.paths,
+        trusted_proxies: mesh.trusted_proxies,
+        trust_domain: mesh.trust_domain.clone(),
+        aliases: mesh.aliases.clone(),
+    }
+}

@@ -1,0 +1,104 @@
+//! What decides about calls to the pod beside PeerAuthentication, made once from what the operator sent and read by every
+//! request.
+
+use std::sync::Arc;
+
+use mesh_core::authorization::Policies;
+use mesh_core::jwt::{Authenticator, KeySource, Keys, KeysError};
+use mesh_core::request::Normalization;
+use mesh_wire::authorization::AuthorizationPolicies;
+use mesh_wire::request_authentication::{Jwks, RequestAuthentications};
+
+/// What is in force.
+#[derive(Debug, Clone)]
+pub struct Authorization {
+    /// Which calls are taken.
+    pub policies: Arc<Policies>,
+    /// Whose tokens are believed.
+    pub tokens: Arc<Authenticator>,
+    /// How paths are normalised before anything is decided about them.
+    pub paths: Normalization,
+    /// How many proxies in front of the mesh are trusted to tell the client in `X-Forwarded-For`.
+    pub trusted_proxies: u32,
+}
+
+/// AuthorizationPolicies as they were received, and compiled.
+#[derive(Debug, Clone)]
+pub(super) struct Compiled {
+    pub(super) received: Arc<AuthorizationPolicies>,
+    policies: Arc<Policies>,
+}
+
+impl Compiled {
+    pub(super) fn new(received: AuthorizationPolicies) -> Self {
+        let policies = Policies::compile(received.policies.clone(), &received.trust_domain, &received.aliases);
+        Self {
+            received: Arc::new(received),
+            policies: Arc::new(policies),
+        }
+    }
+}
+
+/// RequestAuthentications as they were received, and ready to verify tokens.
+#[derive(Debug, Clone)]
+pub(super) struct Ready {
+    pub(super) received: Arc<RequestAuthentications>,
+    tokens: Arc<Authenticator>,
+}
+
+impl Ready {
+    /// Reads the keys.
+    ///
+    /// # Errors
+    /// The policy and issuer whose keys cannot be read.
+    pub(super) fn new(received: RequestAuthentications) -> Result<Self, UnreadableKeys> {
+        let mut rules = Vec::new();
+        for policy in &received.policies {
+            for (rule, jwks) in &policy.rules {
+                let keys = match jwks {
+                    Jwks::Known(text) => Keys::parse(text).map_err(|error| UnreadableKeys {
+                        policy: format!("{}/{}", policy.namespace, policy.name),
+                        issuer: rule.issuer.chars().take(200).collect(),
+                        error,
+                    })?,
+                    Jwks::Missing(reason) if matches!(rule.keys, KeySource::Inline(_)) => Keys::unusable(reason),
+                    Jwks::Missing(reason) => Keys::not_fetched(reason),
+                };
+                rules.push((rule.clone(), keys));
+            }
+        }
+        Ok(Self {
+            received: Arc::new(received),
+            tokens: Arc::new(Authenticator::new(rules)),
+        })
+    }
+}
+
+/// Keys that cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("RequestAuthentication {policy}: keys of issuer {issuer:?}: {error}")]
+pub(super) struct UnreadableKeys {
+    policy: String,
+    issuer: String,
+    error: KeysError,
+}
+
+/// Both, as far as they were received.
+#[derive(Debug, Default)]
+pub(super) struct Parts {
+    pub(super) policies: Option<Compiled>,
+    pub(super) tokens: Option<Ready>,
+}
+
+impl Parts {
+    /// What is in force once both were received: one without the other would let calls pass that the other refuses.
+    pub(super) fn together(&self) -> Option<Authorization> {
+        let (policies, tokens) = (self.policies.as_ref()?, self.tokens.as_ref()?);
+        Some(Authorization {
+            policies: policies.policies.clone(),
+            tokens: tokens.tokens.clone(),
+            paths: policies.received.paths,
+            trusted_proxies: policies.received.trusted_proxies,
+        })
+    }
+}
