@@ -8,6 +8,7 @@ pub mod discovery;
 pub mod feeds;
 pub mod health;
 pub mod index;
+pub mod jwks;
 pub mod kubernetes;
 pub mod mesh_config;
 pub mod metrics;

@@ -55,13 +55,20 @@ pub struct Metrics {
     pub compiled: IntCounterVec,
     /// How long a change waited from the API server's event until it was published to the streams.
     pub publish_seconds: Histogram,
+    /// Fetches of key sets, by result.
+    pub jwks_fetches: IntCounterVec,
+    /// Key sets that rules name and that are not known.
+    pub jwks_missing: IntGauge,
+    /// When the oldest of the fetched key sets in force was fetched, in seconds since the epoch; infinite without any.
+    pub jwks_oldest: Gauge,
 }
 
 /// Buckets for durations from a millisecond to ten seconds.
 const DURATIONS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
 
-/// The controllers, and the kinds of certificates, that are counted.
+/// The controllers, the results of fetches, and the kinds of certificates, that are counted.
 const CONTROLLERS: [&str; 4] = ["identity", "webhook-certificate", "ca-bundle", "policy-status"];
+const FETCHES: [&str; 3] = ["success", "failure", "refused"];
 const CERTIFICATES: [&str; 3] = ["workload", "webhook", "discovery"];
 
 impl Metrics {
@@ -127,6 +134,13 @@ impl Metrics {
             .expect("a constant name");
         registry.register(Box::new(build.clone())).expect("a unique name");
         build.with_label_values(&["operator", env!("CARGO_PKG_VERSION")]).set(1);
+        let jwks_oldest = Gauge::new(
+            "pinnace_jwks_oldest_timestamp_seconds",
+            "When the oldest of the fetched key sets in force was fetched.",
+        )
+        .expect("a constant name");
+        jwks_oldest.set(f64::INFINITY);
+        registry.register(Box::new(jwks_oldest.clone())).expect("a unique name");
         let metrics = Self {
             reconciles: counters("pinnace_reconcile_total", "Reconciliations that ended.", "controller"),
             reconcile_errors: counters(
@@ -200,6 +214,16 @@ impl Metrics {
                 "type",
             ),
             publish_seconds,
+            jwks_fetches: counters(
+                "pinnace_jwks_fetches_total",
+                "Fetches of key sets for RequestAuthentications; \"refused\" are those whose address may not be asked.",
+                "result",
+            ),
+            jwks_missing: gauge(
+                "pinnace_jwks_missing",
+                "Key sets that rules name and that are not known: their issuers' tokens are refused.",
+            ),
+            jwks_oldest,
             registry,
         };
         // Counters that rates and alerts are made of are there from the start.
@@ -211,6 +235,9 @@ impl Metrics {
             metrics.certificates_issued.with_label_values(&[kind]);
             metrics.certificates_rotated.with_label_values(&[kind]);
             metrics.certificates_failed.with_label_values(&[kind]);
+        }
+        for result in FETCHES {
+            metrics.jwks_fetches.with_label_values(&[result]);
         }
         for kind in mesh_wire::resources::type_url::ALL.map(short) {
             metrics.pushes.with_label_values(&[kind]);

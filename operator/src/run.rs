@@ -23,6 +23,9 @@ use crate::discovery::streams::Streams;
 use crate::feeds::{self, Policies, Progress};
 use crate::health::{self, Health};
 use crate::index::{Index, MeshFacts};
+use crate::jwks::names::Names;
+use crate::jwks::protected::follow_addresses;
+use crate::jwks::{self, Guard, Times};
 use crate::kubernetes::install;
 use crate::kubernetes::leader::{self, Leadership};
 use crate::mesh_config;
@@ -109,6 +112,15 @@ pub async fn run(settings: Settings, provider: Arc<CryptoProvider>, stop: watch:
         progress.clone(),
         metrics.clone(),
     ));
+    let guard = Arc::new(Guard::new(settings.jwks_blocked_cidrs.clone()));
+    tokio::spawn(follow_addresses(client.clone(), guard.clone(), metrics.clone()));
+    let names = Names::new(&settings.cluster_domain)?;
+    let key_servers = jwks::Client::new(guard, names, provider.clone(), settings.jwks_extra_root_ca.clone());
+    let times = Times {
+        refresh: settings.jwks_refresh_interval,
+        keep: jwks::KEEP,
+    };
+    tokio::spawn(jwks::run(index.clone(), Arc::new(key_servers), times, metrics.clone()));
     let publishing = index.clone();
     tokio::spawn(async move { publishing.publish().await });
 

@@ -2,9 +2,11 @@
 //! environment anywhere else, except by the Kubernetes client.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Parser;
+use mesh_core::authorization::matches::AddressRange;
 
 /// The shortest lifetime of a workload certificate that may be asked for. Renewal happens at half of it, and the
 /// kubelet, the proxy and the API server need some seconds each.
@@ -57,6 +59,16 @@ pub struct Settings {
     /// operator whose right to Secrets is confined to them.
     #[arg(long, env = "SECRET_NAMESPACES", value_delimiter = ',')]
     pub secret_namespaces: Vec<String>,
+    /// Addresses and ranges that keys of end-user tokens are never fetched from, separated by commas, beside those that
+    /// never are: loopback, link-local, the nodes and the API server.
+    #[arg(long, env = "JWKS_BLOCKED_CIDRS", value_delimiter = ',', value_parser = AddressRange::parse)]
+    pub jwks_blocked_cidrs: Vec<AddressRange>,
+    /// A PEM file of roots that servers of such keys are trusted by, beside those of the public web.
+    #[arg(long, env = "JWKS_EXTRA_ROOT_CA")]
+    pub jwks_extra_root_ca: Option<PathBuf>,
+    /// How often such keys are fetched.
+    #[arg(long, env = "PILOT_JWT_PUB_KEY_REFRESH_INTERVAL", default_value = "20m", value_parser = refresh_interval)]
+    pub jwks_refresh_interval: Duration,
     /// How log lines are written.
     #[arg(long, env = "LOG_FORMAT", value_enum, default_value = "json")]
     pub log_format: LogFormat,
@@ -124,6 +136,15 @@ fn certificate_ttl(text: &str) -> Result<Duration, String> {
         ));
     }
     Ok(ttl)
+}
+
+/// Parses how often keys are fetched: a [`duration`] between 10 seconds and a day.
+fn refresh_interval(text: &str) -> Result<Duration, String> {
+    let interval = duration(text)?;
+    if !(Duration::from_secs(10)..=Duration::from_secs(24 * 3600)).contains(&interval) {
+        return Err(format!("{text:?} is out of range; accepted are 10 s to 24 h"));
+    }
+    Ok(interval)
 }
 
 #[cfg(test)]

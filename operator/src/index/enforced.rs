@@ -1,11 +1,13 @@
 //! What a pod's own proxy enforces beside PeerAuthentication: AuthorizationPolicies, and RequestAuthentications with the
 //! keys that were fetched for them.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use mesh_core::authorization::policy::{Policy, Target};
-use mesh_core::jwt::{KeySource, Keys, Rule};
+use mesh_core::jwt::{DEFAULT_TIMEOUT, KeySource, Keys, Rule};
 use mesh_wire::authorization::AuthorizationPolicies;
 use mesh_wire::request_authentication::{Jwks, RequestAuthentication, RequestAuthentications};
 
@@ -47,6 +49,13 @@ impl KeyOrigin {
     }
 }
 
+impl fmt::Display for KeyOrigin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Place::Uri(address) | Place::Issuer(address)) = &self.place;
+        write!(f, "{address} (namespace {})", self.namespace)
+    }
+}
+
 /// All of it.
 #[derive(Debug, Default)]
 pub struct Enforced {
@@ -68,18 +77,19 @@ impl Enforced {
         &self.tokens
     }
 
-    /// Where keys are to be fetched.
+    /// Where keys are to be fetched, and how long that may take: as long as the most patient rule says.
     #[must_use]
-    pub fn key_origins(&self) -> BTreeSet<KeyOrigin> {
-        self.tokens
-            .all()
-            .flat_map(|entry| {
-                entry
-                    .policy
-                    .iter()
-                    .filter_map(|rule| KeyOrigin::of(&entry.name.0, rule))
-            })
-            .collect()
+    pub fn key_origins(&self) -> BTreeMap<KeyOrigin, Duration> {
+        let mut origins = BTreeMap::new();
+        for entry in self.tokens.all() {
+            for rule in &entry.policy {
+                if let Some(origin) = KeyOrigin::of(&entry.name.0, rule) {
+                    let longest: &mut Duration = origins.entry(origin).or_default();
+                    *longest = (*longest).max(rule.timeout.unwrap_or(DEFAULT_TIMEOUT));
+                }
+            }
+        }
+        origins
     }
 
     pub(super) fn authorization_mut(&mut self) -> &mut Targeted<Policy> {

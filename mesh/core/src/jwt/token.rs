@@ -31,28 +31,8 @@ pub(super) struct Token<'a> {
 impl<'a> Token<'a> {
     /// Takes a token apart, in the order in which Envoy does, so that the first fault is the same.
     pub(super) fn parse(text: &'a str) -> Result<Self, Reason> {
-        if text.len() > MAX_TOKEN_LENGTH {
-            return Err(Reason::BadFormat);
-        }
-        let (signed, encoded_signature) = text.rsplit_once('.').ok_or(Reason::BadFormat)?;
-        let (encoded_header, encoded_payload) = signed.split_once('.').ok_or(Reason::BadFormat)?;
-        if encoded_header.is_empty()
-            || encoded_payload.is_empty()
-            || encoded_signature.is_empty()
-            || encoded_payload.contains('.')
-        {
-            return Err(Reason::BadFormat);
-        }
-        let header = object(encoded_header, Reason::HeaderBase64, Reason::HeaderJson)?;
-        let algorithm = match header.get("alg") {
-            Some(Value::String(name)) => Algorithm::parse(name).ok_or(Reason::AlgorithmUnsupported)?,
-            _ => return Err(Reason::HeaderAlgorithm),
-        };
-        let key_id = text_of(&header, "kid", Reason::HeaderKeyId)?.filter(|id| !id.is_empty());
-        if header.contains_key("crit") {
-            return Err(Reason::HeaderCritical);
-        }
-        let payload = object(encoded_payload, Reason::PayloadBase64, Reason::PayloadJson)?;
+        let jws = Jws::parse(text)?;
+        let payload = serde_json::from_slice::<Map<String, Value>>(&jws.payload).map_err(|_| Reason::PayloadJson)?;
         let issuer = text_of(&payload, "iss", Reason::IssuerType)?
             .unwrap_or_default()
             .to_owned();
@@ -66,15 +46,12 @@ impl<'a> Token<'a> {
             Some(Value::Array(all)) if all.iter().all(Value::is_string) => {}
             Some(_) => return Err(Reason::AudienceType),
         }
-        let signature = URL_SAFE_NO_PAD
-            .decode(encoded_signature)
-            .map_err(|_| Reason::SignatureBase64)?;
         Ok(Self {
-            algorithm,
-            key_id: key_id.map(str::to_owned),
-            signed,
-            encoded_payload,
-            signature,
+            signature: jws.signature()?,
+            algorithm: jws.algorithm,
+            key_id: jws.key_id,
+            signed: jws.signed,
+            encoded_payload: jws.encoded_payload,
             issuer,
             validity: Validity {
                 from: issued_at.into_iter().chain(not_before).max().unwrap_or(0),
@@ -85,9 +62,67 @@ impl<'a> Token<'a> {
     }
 }
 
-fn object(encoded: &str, base64: Reason, json: Reason) -> Result<Map<String, Value>, Reason> {
-    let text = URL_SAFE_NO_PAD.decode(encoded).map_err(|_| base64)?;
-    serde_json::from_slice(&text).map_err(|_| json)
+/// A JSON web signature in its compact form, whatever it signs.
+#[derive(Debug)]
+pub(super) struct Jws<'a> {
+    pub(super) algorithm: Algorithm,
+    pub(super) key_id: Option<String>,
+    pub(super) signed: &'a str,
+    encoded_payload: &'a str,
+    payload: Vec<u8>,
+    encoded_signature: &'a str,
+}
+
+impl<'a> Jws<'a> {
+    pub(super) fn parse(text: &'a str) -> Result<Self, Reason> {
+        if text.len() > MAX_TOKEN_LENGTH {
+            return Err(Reason::BadFormat);
+        }
+        let (signed, encoded_signature) = text.rsplit_once('.').ok_or(Reason::BadFormat)?;
+        let (encoded_header, encoded_payload) = signed.split_once('.').ok_or(Reason::BadFormat)?;
+        if encoded_header.is_empty()
+            || encoded_payload.is_empty()
+            || encoded_signature.is_empty()
+            || encoded_payload.contains('.')
+        {
+            return Err(Reason::BadFormat);
+        }
+        let header = object(encoded_header)?;
+        let algorithm = match header.get("alg") {
+            Some(Value::String(name)) => Algorithm::parse(name).ok_or(Reason::AlgorithmUnsupported)?,
+            _ => return Err(Reason::HeaderAlgorithm),
+        };
+        let key_id = text_of(&header, "kid", Reason::HeaderKeyId)?.filter(|id| !id.is_empty());
+        let key_id = key_id.map(str::to_owned);
+        if header.contains_key("crit") {
+            return Err(Reason::HeaderCritical);
+        }
+        let payload = URL_SAFE_NO_PAD
+            .decode(encoded_payload)
+            .map_err(|_| Reason::PayloadBase64)?;
+        Ok(Self {
+            algorithm,
+            key_id,
+            signed,
+            encoded_payload,
+            payload,
+            encoded_signature,
+        })
+    }
+
+    /// The signature; looked at last, as in Envoy.
+    pub(super) fn signature(&self) -> Result<Vec<u8>, Reason> {
+        URL_SAFE_NO_PAD
+            .decode(self.encoded_signature)
+            .map_err(|_| Reason::SignatureBase64)
+    }
+}
+
+fn object(encoded_header: &str) -> Result<Map<String, Value>, Reason> {
+    let text = URL_SAFE_NO_PAD
+        .decode(encoded_header)
+        .map_err(|_| Reason::HeaderBase64)?;
+    serde_json::from_slice(&text).map_err(|_| Reason::HeaderJson)
 }
 
 fn text_of<'a>(object: &'a Map<String, Value>, name: &str, otherwise: Reason) -> Result<Option<&'a str>, Reason> {

@@ -1,6 +1,7 @@
 mod requests;
 mod signer;
 mod tokens;
+mod wycheproof;
 
 use super::{Authenticated, Authenticator, KeySource, Keys, Refusal, Rule};
 use http::{HeaderMap, HeaderName, HeaderValue};

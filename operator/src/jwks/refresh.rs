@@ -1,0 +1,215 @@
+//! Keeps the keys of all origins that rules name: a task per origin fetches, waits, and fetches again.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use mesh_wire::request_authentication::Jwks;
+use rand::Rng as _;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use super::client::{Client, is_refused};
+use crate::index::enforced::KeyOrigin;
+use crate::metrics::Metrics;
+
+/// The most origins that are asked; rules of further ones have no keys.
+const MAX_ORIGINS: usize = 1000;
+
+/// Fetches under way at a time.
+const CONCURRENT: usize = 8;
+
+/// The first and the longest wait after a failure; the latter is Istio's.
+const BACK_OFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+
+/// How long the last good keys stay when they cannot be fetched again.
+pub const KEEP: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The origins that rules name, with the longest of their timeouts.
+pub type Wanted = BTreeMap<KeyOrigin, Duration>;
+
+/// How often keys are fetched, and how long they stay when they cannot be.
+#[derive(Debug, Clone, Copy)]
+pub struct Times {
+    /// From one good fetch to the next.
+    pub refresh: Duration,
+    /// From the last good fetch until its keys are dropped.
+    pub keep: Duration,
+}
+
+/// When keys in force were fetched, by origin; `None` where there are none.
+type Ages = Arc<Mutex<HashMap<KeyOrigin, Option<SystemTime>>>>;
+
+/// Follows the origins that are wanted and publishes what is known of each whenever it changes, and `None` once it is not
+/// wanted any more. Runs until the sender of `wanted` is gone.
+pub async fn keep<P>(
+    client: Arc<Client>,
+    times: Times,
+    mut wanted: watch::Receiver<Wanted>,
+    publish: P,
+    metrics: Arc<Metrics>,
+) where
+    P: Fn(&KeyOrigin, Option<Jwks>) + Clone + Send + Sync + 'static,
+{
+    let running: Arc<Semaphore> = Arc::new(Semaphore::new(CONCURRENT));
+    let ages = Ages::default();
+    let mut tasks: HashMap<KeyOrigin, (Duration, JoinHandle<()>)> = HashMap::new();
+    loop {
+        let now = wanted.borrow_and_update().clone();
+        tasks.retain(|origin, (timeout, task)| {
+            if now.get(origin) == Some(timeout) {
+                return true;
+            }
+            task.abort();
+            if !now.contains_key(origin) {
+                ages.lock().unwrap_or_else(PoisonError::into_inner).remove(origin);
+                publish(origin, None);
+            }
+            false
+        });
+        let mut left_out = 0;
+        for (origin, timeout) in now {
+            if tasks.contains_key(&origin) {
+                continue;
+            }
+            if tasks.len() >= MAX_ORIGINS {
+                left_out += 1;
+                publish(
+                    &origin,
+                    Some(Jwks::Missing(format!("more than {MAX_ORIGINS} key sets").into())),
+                );
+                continue;
+            }
+            let one = Origin {
+                client: client.clone(),
+                origin: origin.clone(),
+                timeout,
+                times,
+                running: running.clone(),
+                publish: publish.clone(),
+                metrics: metrics.clone(),
+                ages: ages.clone(),
+            };
+            tasks.insert(origin, (timeout, tokio::spawn(one.run())));
+        }
+        if left_out > 0 {
+            warn!(
+                left_out,
+                most = MAX_ORIGINS,
+                "rules name more key sets than are fetched"
+            );
+        }
+        count(&ages, &metrics);
+        if wanted.changed().await.is_err() {
+            tasks.values().for_each(|(_, task)| task.abort());
+            return;
+        }
+    }
+}
+
+/// An origin that is being kept.
+struct Origin<P> {
+    client: Arc<Client>,
+    origin: KeyOrigin,
+    timeout: Duration,
+    times: Times,
+    running: Arc<Semaphore>,
+    publish: P,
+    metrics: Arc<Metrics>,
+    ages: Ages,
+}
+
+impl<P: Fn(&KeyOrigin, Option<Jwks>)> Origin<P> {
+    async fn run(self) {
+        let mut known: Option<(Arc<str>, Instant)> = None;
+        let mut failures = 0;
+        loop {
+            let fetched = {
+                // It is never closed.
+                let _permit = self.running.acquire().await;
+                self.client.fetch(&self.origin, self.timeout).await
+            };
+            let wait = match fetched {
+                Ok(jwks) => {
+                    failures = 0;
+                    self.metrics.jwks_fetches.with_label_values(&["success"]).inc();
+                    if known.as_ref().is_none_or(|(before, _)| *before != jwks) {
+                        info!(origin = %self.origin, "keys are fetched");
+                        (self.publish)(&self.origin, Some(Jwks::Known(jwks.clone())));
+                    }
+                    known = Some((jwks, Instant::now()));
+                    self.note(Some(SystemTime::now()));
+                    jittered(self.times.refresh)
+                }
+                Err(error) => {
+                    let result = if is_refused(&error) { "refused" } else { "failure" };
+                    self.metrics.jwks_fetches.with_label_values(&[result]).inc();
+                    let wait = jittered(back_off(failures));
+                    failures += 1;
+                    self.failed(&format!("{error:#}"), &mut known, wait);
+                    wait
+                }
+            };
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    /// Goes on with the last good keys, or with none.
+    fn failed(&self, error: &str, known: &mut Option<(Arc<str>, Instant)>, wait: Duration) {
+        let age = known.as_ref().map(|(_, at)| at.elapsed());
+        match age {
+            Some(age) if age < self.times.keep => {
+                warn!(origin = %self.origin, error, age = age.as_secs(), again_in = wait.as_secs(), "keys cannot be fetched; the last ones stay");
+            }
+            _ => {
+                warn!(origin = %self.origin, error, again_in = wait.as_secs(), "keys cannot be fetched; tokens of this issuer are refused");
+                *known = None;
+                self.note(None);
+                (self.publish)(&self.origin, Some(Jwks::Missing(error.into())));
+            }
+        }
+    }
+
+    fn note(&self, fetched: Option<SystemTime>) {
+        self.ages
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(self.origin.clone(), fetched);
+        count(&self.ages, &self.metrics);
+    }
+}
+
+fn count(ages: &Ages, metrics: &Metrics) {
+    let ages = ages.lock().unwrap_or_else(PoisonError::into_inner);
+    let missing = ages.values().filter(|fetched| fetched.is_none()).count();
+    let oldest = ages.values().flatten().min();
+    let oldest = oldest.and_then(|oldest| oldest.duration_since(UNIX_EPOCH).ok());
+    metrics.jwks_missing.set(i64::try_from(missing).unwrap_or(i64::MAX));
+    metrics
+        .jwks_oldest
+        .set(oldest.map_or(f64::INFINITY, |oldest| oldest.as_secs_f64()));
+}
+
+/// How long to wait after so many failures before.
+fn back_off(failures: u32) -> Duration {
+    BACK_OFF.0.saturating_mul(1 << failures.min(10)).min(BACK_OFF.1)
+}
+
+/// Up to a tenth more or less, so that what began together does not stay so.
+fn jittered(wait: Duration) -> Duration {
+    wait.mul_f64(rand::rng().random_range(0.9..1.1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_double_up_to_a_minute() {
+        let waits: Vec<u64> = (0..9).map(|failures| back_off(failures).as_secs()).collect();
+        assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
+        assert_eq!(back_off(u32::MAX), BACK_OFF.1);
+    }
+}
