@@ -10,7 +10,6 @@ use kube::core::DeserializeGuard;
 use kube::runtime::watcher;
 use mesh_api::MeshConfig;
 use mesh_api::mesh_config::{AccessLogEncoding, KEY, OutboundTrafficPolicy};
-use mesh_core::request::Normalization;
 use mesh_wire::convert::AccessLog;
 use tokio::sync::watch;
 use tracing::{error, info, warn};
@@ -36,8 +35,8 @@ pub fn facts(config: &MeshConfig, namespace: &str, cluster_domain: &str, authori
             format: config.access_log_format.clone(),
             json: config.access_log_encoding == AccessLogEncoding::Json,
         },
-        paths: Normalization::default(),
-        trusted_proxies: 0,
+        paths: config.path_normalization,
+        trusted_proxies: config.trusted_proxies,
         roots: roots.map(|root| Bytes::copy_from_slice(root)).collect(),
     }
 }

@@ -126,20 +126,18 @@ fn the_manifests_apply_unchanged_and_take_effect() {
     shop.strict_are("all removed", |_, _| false);
 }
 
-/// The namespace `default` with a pod that has a sidecar and one that has none; they go with this value.
-struct Default(ManuallyDrop<Namespace>);
+/// The namespace `default` with pods of these names, those called `bare` without a sidecar; they go with this value.
+struct Default(ManuallyDrop<Namespace>, Vec<&'static str>);
 
 impl Default {
-    const NAMES: [&'static str; 2] = ["accepted", "bare"];
-
-    fn open() -> Self {
-        let it = Self(Namespace::borrowed("default"));
-        for name in Self::NAMES {
+    fn open(names: &[&'static str]) -> Self {
+        let it = Self(Namespace::borrowed("default"), names.to_vec());
+        for &name in names {
             let mut pod = echo(name);
             pod["metadata"]["labels"]["sidecar.istio.io/inject"] = json!(if name == "bare" { "false" } else { "true" });
             it.0.apply([service_account(name), service(name), pod]);
         }
-        for name in Self::NAMES {
+        for name in names {
             it.0.ready(name, START);
         }
         it
@@ -151,7 +149,7 @@ impl Drop for Default {
         if std::thread::panicking() {
             eprintln!("{}", self.0.shown());
         }
-        for name in Self::NAMES {
+        for name in &self.1 {
             let objects = ["pod", "service", "serviceaccount"].map(|kind| format!("{kind}/{name}"));
             let arguments = ["--namespace", "default", "delete", "--wait=false", "--ignore-not-found"];
             let arguments: Vec<&str> = arguments
@@ -169,7 +167,7 @@ fn the_destination_rules_apply_unchanged_and_take_effect() {
     let shop = Namespace::injected("rules");
     let names = ["caller", "backend", "reviews"];
     shop.apply(names.into_iter().flat_map(echo_with_service));
-    let default = Default::open();
+    let default = Default::open(&["accepted", "bare"]);
     for name in names {
         shop.ready(name, START);
     }
@@ -198,7 +196,7 @@ fn the_destination_rules_apply_unchanged_and_take_effect() {
         let _applied = Applied::new(None, "04-destinationrule-wildcard.yaml");
         let (holds, why) = default.0.condition("destinationrule", "default", "InForce", "Governs");
         assert!(holds && why.contains("*.default.svc.cluster.local"), "{why}");
-        for name in Default::NAMES {
+        for name in ["accepted", "bare"] {
             under(&whole(name, "default"), Some("default/default"));
         }
         assert!(identified("accepted.default"), "{:?}", ask("accepted.default"));
@@ -226,4 +224,53 @@ fn the_destination_rules_apply_unchanged_and_take_effect() {
             assert!(!complete && why.contains("spec.subsets"), "{file}: {why}");
         }
     }
+}
+
+#[test]
+fn the_authorization_policies_apply_unchanged_and_take_effect() {
+    let Some(_cluster) = Cluster::alone() else { return };
+    let payments = Namespace::new("payments", &[("istio-injection", "enabled")]);
+    let names = ["order-service", "intruder", "backend"];
+    payments.apply(names.into_iter().flat_map(echo_with_service));
+    let default = Default::open(&["frontend"]);
+    for name in names {
+        payments.ready(name, START);
+    }
+    let ask = |from: &Namespace, pod: &str, path: &str| {
+        from.echoed(pod, &format!("http://backend.payments:9080{path}"))
+            .map(drop)
+    };
+    // Whether each caller is let in, and that who is not hears why.
+    let let_in = |what: &str, expected: [(&Namespace, &str, &str, bool); 4]| {
+        for (namespace, pod, path, passes) in expected {
+            until(&format!("{what}: {pod} calls {path}: {passes}"), POLICY, || {
+                match ask(namespace, pod, path) {
+                    Ok(()) if passes => Ok(()),
+                    Err(why) if !passes && why.contains("403") => Ok(()),
+                    other => Err(format!("{other:?}")),
+                }
+            });
+        }
+    };
+    let callers = |order: bool, intruder: bool, data: bool, other: bool| {
+        [
+            (&payments, "order-service", "/", order),
+            (&payments, "intruder", "/", intruder),
+            (&*default.0, "frontend", "/api/data", data),
+            (&*default.0, "frontend", "/api/other", other),
+        ]
+    };
+    let_in("without a policy", callers(true, true, true, true));
+    {
+        let _applied = Applied::new(None, "06-authorization-principal.yaml");
+        let_in("06", callers(true, false, false, false));
+    }
+    let_in("06 removed", callers(true, true, true, true));
+    {
+        let _applied = Applied::new(Some(&payments), "07-authorization-path.yaml");
+        let_in("07", callers(false, false, true, false));
+        // It is for the backend alone.
+        payments.echoed("intruder", "http://order-service:9080/").unwrap();
+    }
+    let_in("both removed", callers(true, true, true, true));
 }

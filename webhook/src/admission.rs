@@ -1,6 +1,7 @@
 //! The AdmissionReview exchange (admission.k8s.io/v1): bytes in, the verdict's bytes out, whatever the bytes are.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
+use mesh_api::authorization_policy::DRY_RUN;
 use serde_json::{Value, json};
 
 use crate::{
@@ -188,8 +189,14 @@ pub fn validate(body: &[u8], state: &State, own_namespace: &str) -> Result<(Vec<
     })
 }
 
-/// An update that changes no `spec` must pass even when the object is bad, or nobody could remove its finalizers.
+/// An update that changes nothing that means something must pass even when the object is bad, or nobody could remove its
+/// finalizers.
 fn leaves_the_spec(request: &Request<'_>, object: &Value) -> bool {
+    fn meaning(object: &Value) -> [Option<&Value>; 2] {
+        let annotations = object.pointer("/metadata/annotations");
+        let dry_run = annotations.and_then(|all| all.get(DRY_RUN));
+        [object.get("spec"), dry_run]
+    }
     let old = request.fields.get("oldObject").filter(|old| old.is_object());
-    old.is_some_and(|old| old.get("spec") == object.get("spec"))
+    old.is_some_and(|old| meaning(old) == meaning(object))
 }

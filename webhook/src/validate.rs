@@ -1,6 +1,6 @@
 //! Whether a resource of the mesh is accepted, and what its author should hear.
 
-use mesh_api::{MeshConfig, destination_rule, peer_authentication};
+use mesh_api::{MeshConfig, validation};
 use serde_json::Value;
 
 /// The verdict on a resource.
@@ -17,38 +17,10 @@ pub enum Verdict {
 /// Judges an object of a group and kind.
 #[must_use]
 pub fn validate(group: &str, kind: &str, object: &Value, mesh: &MeshConfig, own_namespace: &str) -> Verdict {
-    match (group, kind) {
-        ("security.istio.io", "PeerAuthentication") => {
-            let namespace = object
-                .pointer("/metadata/namespace")
-                .and_then(Value::as_str)
-                .unwrap_or_default();
-            peer_authentication(object, namespace, mesh.root_namespace(own_namespace))
-        }
-        ("networking.istio.io", "DestinationRule") => destination_rule(object),
-        _ => Verdict::Foreign,
-    }
-}
-
-fn destination_rule(object: &Value) -> Verdict {
-    let resource = match destination_rule::read(object.clone()) {
-        Ok(resource) => resource,
-        Err(error) => return Verdict::Refused(error.to_string()),
-    };
-    match destination_rule::parse(&resource) {
-        Ok(_) => Verdict::Accepted(destination_rule::warnings(&resource)),
-        Err(errors) => Verdict::Refused(mesh_api::join(&errors)),
-    }
-}
-
-fn peer_authentication(object: &Value, namespace: &str, root_namespace: &str) -> Verdict {
-    let resource = match peer_authentication::read(object.clone()) {
-        Ok(resource) => resource,
-        Err(error) => return Verdict::Refused(error.to_string()),
-    };
-    match peer_authentication::parse(&resource) {
-        Ok(_) => Verdict::Accepted(peer_authentication::warnings(&resource.spec, namespace, root_namespace)),
-        Err(errors) => Verdict::Refused(mesh_api::join(&errors)),
+    match validation::judge(group, kind, object, mesh.root_namespace(own_namespace)) {
+        Some(Ok(warnings)) => Verdict::Accepted(warnings),
+        Some(Err(errors)) => Verdict::Refused(mesh_api::join(&errors)),
+        None => Verdict::Foreign,
     }
 }
 
@@ -82,6 +54,41 @@ mod tests {
             )
         );
         assert!(matches!(judge(json!([])), Verdict::Refused(_)));
+    }
+
+    #[test]
+    fn verdicts_on_authorization_and_tokens() {
+        let judge = |kind: &str, spec: Value| {
+            let object = json!({"metadata": {"name": "p", "namespace": "a"}, "spec": spec});
+            validate(
+                "security.istio.io",
+                kind,
+                &object,
+                &MeshConfig::default(),
+                "istio-system",
+            )
+        };
+        let deny = |operation: Value| json!({"action": "DENY", "rules": [{"to": [{ "operation": operation }]}]});
+        assert_eq!(
+            judge("AuthorizationPolicy", deny(json!({"ports": ["80"]}))),
+            Verdict::Accepted(vec![])
+        );
+        assert!(matches!(
+            judge("AuthorizationPolicy", deny(json!({"paths": ["/admin*"]}))),
+            Verdict::Accepted(warnings) if warnings[0].contains("refuses every connection to ports that are not HTTP's")
+        ));
+        assert!(matches!(
+            judge("AuthorizationPolicy", deny(json!({"ports": ["http"]}))),
+            Verdict::Refused(message) if message.starts_with("spec.rules[0].to[0].operation.ports[0]: \"http\"")
+        ));
+        assert!(matches!(
+            judge("RequestAuthentication", json!({"jwtRules": [{"issuer": "https://a"}]})),
+            Verdict::Accepted(warnings) if warnings[0].contains("has no audiences")
+        ));
+        assert!(matches!(
+            judge("RequestAuthentication", json!({"jwtRules": [{"issuer": "a", "jwksUri": "file:///a"}]})),
+            Verdict::Refused(message) if message.starts_with("spec.jwtRules[0].jwksUri: \"file:///a\"")
+        ));
     }
 
     #[test]

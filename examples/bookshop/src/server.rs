@@ -17,8 +17,10 @@ use hyper::{Method, Request, Response, StatusCode, Version};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use serde::Serialize;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
+use tokio_rustls::TlsAcceptor;
 
 use crate::lifecycle::{FINISH, Phase};
 
@@ -27,6 +29,9 @@ const CONNECTIONS: u32 = 1024;
 
 /// A connection may wait this long for a request's header, between requests too.
 const IDLE: Duration = Duration::from_secs(75);
+
+/// A TLS handshake may take this long.
+const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// A request's header may be this long, in bytes.
 const HEADER_BYTES: usize = 64 << 10;
@@ -79,6 +84,27 @@ pub(crate) async fn http<S: Service>(listener: TcpListener, service: S, phases: 
     .await;
 }
 
+/// The same under TLS.
+pub(crate) async fn https<S: Service>(
+    listener: TcpListener,
+    tls: TlsAcceptor,
+    service: S,
+    phases: watch::Receiver<Phase>,
+) {
+    let service = Arc::new(service);
+    accept(listener, phases, move |stream, phases| {
+        let (tls, service) = (tls.clone(), service.clone());
+        async move {
+            let Some(ends) = ends(&stream) else { return };
+            // What does not shake hands is its client's business.
+            if let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE, tls.accept(stream)).await {
+                http_on(stream, ends, service, phases).await;
+            }
+        }
+    })
+    .await;
+}
+
 /// Serves raw TCP until the process is asked to leave and its streams have ended.
 pub(crate) async fn tcp<S: Stream>(listener: TcpListener, service: S, phases: watch::Receiver<Phase>) {
     let service = Arc::new(service);
@@ -126,15 +152,26 @@ where
     let _ = tokio::time::timeout(FINISH, slots.acquire_many(CONNECTIONS)).await;
 }
 
-async fn http_connection<S: Service>(stream: TcpStream, service: Arc<S>, mut phases: watch::Receiver<Phase>) {
+async fn http_connection<S: Service>(stream: TcpStream, service: Arc<S>, phases: watch::Receiver<Phase>) {
+    if let Some(ends) = ends(&stream) {
+        http_on(stream, ends, service, phases).await;
+    }
+}
+
+/// Both ends of a new connection, on which nothing is held back from now on.
+fn ends(stream: &TcpStream) -> Option<Ends> {
     let _ = stream.set_nodelay(true);
-    let (Ok(local), Ok(peer)) = (stream.local_addr(), stream.peer_addr()) else {
-        return;
-    };
-    let ends = Ends {
-        local: plain(local),
-        peer: plain(peer),
-    };
+    Some(Ends {
+        local: plain(stream.local_addr().ok()?),
+        peer: plain(stream.peer_addr().ok()?),
+    })
+}
+
+async fn http_on<S, T>(stream: T, ends: Ends, service: Arc<S>, mut phases: watch::Receiver<Phase>)
+where
+    S: Service,
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let watched = phases.clone();
     let is_http2 = Arc::new(AtomicBool::new(false));
     let seen = is_http2.clone();
@@ -204,7 +241,8 @@ pub(crate) fn json<T: Serialize>(status: StatusCode, body: &T) -> Answer {
     }
 }
 
-fn of_type(status: StatusCode, content_type: &'static str, body: String) -> Answer {
+/// An answer of a media type.
+pub(crate) fn of_type(status: StatusCode, content_type: &'static str, body: String) -> Answer {
     let mut answer = Response::new(Full::new(Bytes::from(body)));
     *answer.status_mut() = status;
     answer

@@ -15,12 +15,26 @@ use crate::schema::OR_NULL;
 /// When a definition cannot be written as YAML.
 pub fn files() -> Result<Vec<(&'static str, String)>, serde_yaml::Error> {
     Ok(vec![
+        (
+            "authorizationpolicies.security.istio.io.yaml",
+            yaml(&authorization_policy())?,
+        ),
         ("destinationrules.networking.istio.io.yaml", yaml(&destination_rule())?),
         (
             "peerauthentications.security.istio.io.yaml",
             yaml(&peer_authentication())?,
         ),
+        (
+            "requestauthentications.security.istio.io.yaml",
+            yaml(&request_authentication())?,
+        ),
     ])
+}
+
+/// The CRD of AuthorizationPolicy: v1 stored, v1 and v1beta1 served.
+#[must_use]
+pub fn authorization_policy() -> Value {
+    with_versions(json!(crate::AuthorizationPolicy::crd()), &["v1", "v1beta1"])
 }
 
 /// The CRD of DestinationRule: v1 stored; v1, v1beta1 and v1alpha3 served.
@@ -33,6 +47,12 @@ pub fn destination_rule() -> Value {
 #[must_use]
 pub fn peer_authentication() -> Value {
     with_versions(json!(crate::PeerAuthentication::crd()), &["v1", "v1beta1"])
+}
+
+/// The CRD of RequestAuthentication: v1 stored, v1 and v1beta1 served.
+#[must_use]
+pub fn request_authentication() -> Value {
+    with_versions(json!(crate::RequestAuthentication::crd()), &["v1", "v1beta1"])
 }
 
 fn yaml(crd: &Value) -> Result<String, serde_yaml::Error> {
@@ -157,6 +177,128 @@ mod tests {
         let of_the_rule = found.iter().filter(|path| path.starts_with("trafficPolicy."));
         let expected: Vec<String> = of_the_rule.map(|path| format!("subsets[].{path}")).collect();
         assert_eq!(of_subsets, expected);
+    }
+
+    /// The paths of a CRD's specification.
+    fn spec_paths(crd: &Value) -> Vec<String> {
+        let spec = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
+        let mut found = std::collections::BTreeSet::new();
+        paths(spec, "", &mut found);
+        found.into_iter().collect()
+    }
+
+    #[test]
+    fn an_authorization_policy_has_every_field_of_istios_and_no_other() {
+        let listed = include_str!("../tests/istio-authorization-policy-fields.txt").lines();
+        assert_eq!(spec_paths(&authorization_policy()), listed.collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_request_authentication_has_every_field_of_istios_and_no_other() {
+        let listed = include_str!("../tests/istio-request-authentication-fields.txt").lines();
+        assert_eq!(spec_paths(&request_authentication()), listed.collect::<Vec<_>>());
+    }
+
+    /// Field by field what Istio's CRD constrains.
+    #[test]
+    fn a_request_authentications_schema_constrains_what_istios_does() {
+        let crd = request_authentication();
+        assert_eq!(crd["spec"]["names"]["shortNames"], json!(["ra"]));
+        let spec = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
+        let rule = "/properties/jwtRules/items";
+        for (pointer, expected) in [
+            (
+                "/x-kubernetes-validations/0/message".to_owned(),
+                json!("only one of targetRefs or selector can be set"),
+            ),
+            ("/properties/jwtRules/maxItems".to_owned(), json!(4096)),
+            (
+                format!("{rule}/x-kubernetes-validations/0/message"),
+                json!("only one of jwks or jwksUri can be set"),
+            ),
+            (format!("{rule}/properties/issuer/minLength"), json!(1)),
+            (format!("{rule}/properties/audiences/items/minLength"), json!(1)),
+            (format!("{rule}/properties/jwks_uri/maxLength"), json!(2048)),
+            (
+                format!("{rule}/properties/jwksUri/x-kubernetes-validations/0/rule"),
+                json!("url(self).getScheme() in [\"http\", \"https\"]"),
+            ),
+            (format!("{rule}/properties/jwks/type"), json!("string")),
+            (format!("{rule}/properties/fromHeaders/items/required"), json!(["name"])),
+            (format!("{rule}/properties/forwardOriginalToken/type"), json!("boolean")),
+            (
+                format!("{rule}/properties/outputClaimToHeaders/items/required"),
+                json!(["claim", "header"]),
+            ),
+            (
+                format!("{rule}/properties/outputClaimToHeaders/items/properties/header/pattern"),
+                json!("^[-_A-Za-z0-9]+$"),
+            ),
+            (format!("{rule}/properties/spaceDelimitedClaims/maxItems"), json!(64)),
+            (
+                format!("{rule}/properties/timeout/x-kubernetes-validations/0/rule"),
+                json!("duration(self) >= duration('1ms')"),
+            ),
+        ] {
+            assert_eq!(spec.pointer(&pointer), Some(&expected), "{pointer}\n{spec:#}");
+        }
+        let text = crd.to_string();
+        assert!(!text.contains("nullable") && !text.contains("or null"), "{text}");
+    }
+
+    /// Field by field what Istio's CRD constrains.
+    #[test]
+    fn an_authorization_policys_schema_constrains_what_istios_does() {
+        let crd = authorization_policy();
+        assert_eq!(crd["spec"]["names"]["shortNames"], json!(["ap"]));
+        let columns: Vec<_> = crd["spec"]["versions"][0]["additionalPrinterColumns"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|column| column["name"].as_str().unwrap())
+            .collect();
+        assert_eq!(columns, ["Action", "Workloads", "Age"]);
+        let spec = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
+        let from = "/properties/rules/items/properties/from";
+        let source = format!("{from}/items/properties/source");
+        for (pointer, expected) in [
+            (
+                "/x-kubernetes-validations/0/message".to_owned(),
+                json!("only one of targetRefs or selector can be set"),
+            ),
+            (
+                "/properties/action/enum".to_owned(),
+                json!(["ALLOW", "DENY", "AUDIT", "CUSTOM"]),
+            ),
+            ("/properties/action/type".to_owned(), json!("string")),
+            ("/properties/rules/maxItems".to_owned(), json!(512)),
+            (format!("{from}/maxItems"), json!(512)),
+            (
+                format!("{source}/x-kubernetes-validations/0/message"),
+                json!("Cannot set serviceAccounts with namespaces or principals"),
+            ),
+            (format!("{source}/properties/principals/items/type"), json!("string")),
+            (format!("{source}/properties/serviceAccounts/maxItems"), json!(16)),
+            (
+                format!("{source}/properties/notServiceAccounts/items/maxLength"),
+                json!(320),
+            ),
+            (
+                "/properties/rules/items/properties/when/items/required".to_owned(),
+                json!(["key"]),
+            ),
+            ("/properties/targetRefs/maxItems".to_owned(), json!(16)),
+            ("/properties/targetRef/required".to_owned(), json!(["kind", "name"])),
+            ("/properties/targetRef/properties/kind/maxLength".to_owned(), json!(63)),
+            (
+                "/properties/targetRef/properties/namespace/x-kubernetes-validations/0/rule".to_owned(),
+                json!("self.size() == 0"),
+            ),
+        ] {
+            assert_eq!(spec.pointer(&pointer), Some(&expected), "{pointer}\n{spec:#}");
+        }
+        let text = crd.to_string();
+        assert!(!text.contains("nullable") && !text.contains("or null"), "{text}");
     }
 
     /// Field by field what Istio's CRD constrains.

@@ -41,6 +41,15 @@ pub(crate) fn parse(text: &str) -> Option<Duration> {
     (seconds.is_finite() && seconds <= LIMIT).then(|| Duration::from_secs_f64(seconds))
 }
 
+/// What [`whole_milliseconds`] accepts, for messages.
+pub(crate) const WHOLE_MILLISECONDS: &str =
+    "a duration of at least 1ms, in whole milliseconds, such as 250ms, 45s or 1h30m";
+
+/// Parses a duration of at least a millisecond and of whole ones, as Istio's validation asks for.
+pub(crate) fn whole_milliseconds(text: &str) -> Option<Duration> {
+    parse(text).filter(|duration| duration.as_nanos().is_multiple_of(1_000_000) && !duration.is_zero())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,19 +5,26 @@
 //! Istio's, so that existing manifests apply as they stand. Nothing here talks to a cluster.
 
 pub mod annotations;
+pub mod authorization_policy;
 pub mod crd;
 pub mod destination_rule;
 mod duration;
+mod header;
 mod invalid;
 pub mod labels;
 pub mod mesh_config;
 mod object;
 pub mod peer_authentication;
+pub mod request_authentication;
 mod schema;
 pub mod selector;
 pub mod status;
+pub mod target;
+pub mod validation;
 
+pub use authorization_policy::{AuthorizationPolicy, AuthorizationPolicySpec};
 pub use destination_rule::{DestinationRule, DestinationRuleSpec};
 pub use invalid::{Invalid, join};
 pub use mesh_config::MeshConfig;
 pub use peer_authentication::{PeerAuthentication, PeerAuthenticationSpec};
+pub use request_authentication::{RequestAuthentication, RequestAuthenticationSpec};

@@ -46,3 +46,27 @@ pub(crate) fn duration(_: &mut SchemaGenerator) -> Schema {
         }]
     })
 }
+
+/// The namespace of a target: none, as it is the policy's own.
+pub(crate) fn same_namespace(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "string",
+        "x-kubernetes-validations": [{
+            "message": "cross namespace referencing is not currently supported",
+            "rule": "self.size() == 0"
+        }]
+    })
+}
+
+/// An address of the web.
+pub(crate) fn http_url(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "string",
+        "minLength": 1,
+        "maxLength": 2048,
+        "x-kubernetes-validations": [{
+            "message": "url must have scheme http:// or https://",
+            "rule": "url(self).getScheme() in [\"http\", \"https\"]"
+        }]
+    })
+}

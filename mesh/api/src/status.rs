@@ -8,6 +8,10 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 /// The type of the condition that says whether a resource counts.
 pub const IN_FORCE: &str = "InForce";
+/// The type of the condition that says whether every field of the resource has an effect in this version.
+pub const COMPLETE: &str = "Complete";
+/// The field that says how many workloads a policy is for.
+const WORKLOADS: &str = "workloads";
 
 /// Istio's `IstioStatus`. Fields of other writers are kept as they are.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -55,6 +59,13 @@ impl Status {
         match held {
             Some(held) => *held = condition,
             None => conditions.push(condition),
+        }
+    }
+
+    /// Says how many workloads the resource is for; `None` leaves what is said.
+    pub(crate) fn set_workloads(&mut self, workloads: Option<usize>) {
+        if let Some(workloads) = workloads {
+            self.other.insert(WORKLOADS.to_owned(), workloads.into());
         }
     }
 

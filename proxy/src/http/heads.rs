@@ -417,7 +417,7 @@ mod tests {
             ("CONNECT a:1 HTTP/1.1\r\nhost: a:1\r\n\r\nany\nthing\r".into(), None),
             ("GET / HTTP/1.1\r\nupgrade: websocket\r\n\r\nany\nthing\r".into(), None),
         ] {
-            for size in [1, 2, 7, usize::MAX.min(text.len())] {
+            for size in [1, 2, 7, text.len()] {
                 let (found, bytes, part) = read(&text, size);
                 assert_eq!(found, expected, "{text:?} by {size}");
                 assert_eq!(part == Part::Refused, expected.is_some(), "{text:?} by {size}");

@@ -1,6 +1,7 @@
 //! Tools for tests inside pods, whose images hold nothing but this binary: a client for HTTP, one for a raw TCP
-//! stream, and an echo for both.
+//! stream, an echo for both, and a server of files.
 
 pub(crate) mod echo;
+pub(crate) mod files;
 pub(crate) mod get;
 pub(crate) mod tcp;

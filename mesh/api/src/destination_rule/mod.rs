@@ -12,4 +12,4 @@ mod status;
 pub use later::later;
 pub use parse::{parse, read, warnings};
 pub use resource::{DestinationRule, DestinationRuleSpec};
-pub use status::{COMPLETE, status};
+pub use status::status;

@@ -6,10 +6,7 @@ use mesh_core::client_tls::ClientTls;
 use mesh_core::destination_rule::{Merged, Rule, Rules, resolve_host};
 
 use super::{DestinationRule, later, parse};
-use crate::status::{Generation, IN_FORCE, Status, Verdict};
-
-/// The type of the condition that says whether every field of the resource has an effect in this version.
-pub const COMPLETE: &str = "Complete";
+use crate::status::{COMPLETE, Generation, IN_FORCE, Status, Verdict};
 
 /// Builds a resource's status among all rules of the mesh. `known` says whether there is a Service of a host, or any at all
 /// that a wildcard matches.

@@ -60,6 +60,20 @@ impl Fields {
         converted
     }
 
+    /// As [`Fields::value`], of a field that must be there.
+    pub(crate) fn required<T>(
+        &mut self,
+        name: &str,
+        accepted: &str,
+        convert: impl FnOnce(&Value) -> Option<T>,
+    ) -> Option<T> {
+        if self.map.get(name).is_none_or(Value::is_null) {
+            self.errors.push(Invalid::new(self.path(name), "", accepted));
+            return None;
+        }
+        self.value(name, accepted, convert)
+    }
+
     /// A text that `parse` understands.
     pub(crate) fn parsed<T>(&mut self, name: &str, accepted: &str, parse: impl FnOnce(&str) -> Option<T>) -> Option<T> {
         self.value(name, accepted, |value| value.as_str().and_then(parse))
@@ -141,6 +155,11 @@ impl Fields {
     /// An object of its own, to be given back to [`Fields::end`].
     pub(crate) fn object(&mut self, name: &str) -> Option<Self> {
         let value = self.take(name)?;
+        self.opened(name, value)
+    }
+
+    /// A value that was taken before, as an object, likewise.
+    pub(crate) fn opened(&mut self, name: &str, value: Value) -> Option<Self> {
         match Self::new(&self.path(name), value) {
             Ok(fields) => Some(fields),
             Err(error) => {

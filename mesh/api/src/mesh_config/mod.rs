@@ -4,11 +4,14 @@
 //! good configuration. A field that nothing here reads is reported, never fatal: configurations are carried over from
 //! Istio whole.
 
+mod extension_providers;
 mod fields;
 mod proxy_config;
 
+pub use extension_providers::{ExtensionProvider, Service};
 use mesh_core::access_log::Format;
 use mesh_core::identity::TrustDomain;
+use mesh_core::request::Normalization;
 pub use proxy_config::{ProxyConfig, ProxyConfigOverride};
 use serde_json::Value;
 
@@ -61,6 +64,13 @@ pub struct MeshConfig {
     pub access_log_format: String,
     /// `accessLogEncoding`.
     pub access_log_encoding: AccessLogEncoding,
+    /// `pathNormalization.normalization`.
+    pub path_normalization: Normalization,
+    /// `extensionProviders`.
+    pub extension_providers: Vec<ExtensionProvider>,
+    /// `defaultConfig.gatewayTopology.numTrustedProxies`: how many proxies in front of the mesh are trusted to tell the
+    /// client's address in `X-Forwarded-For`.
+    pub trusted_proxies: u32,
     /// `defaultConfig`.
     pub default_config: ProxyConfig,
     /// Paths of the fields that were given and that nothing reads.
@@ -94,6 +104,9 @@ impl MeshConfig {
             access_log_encoding: fields
                 .parsed("accessLogEncoding", "TEXT or JSON", access_log_encoding)
                 .unwrap_or_default(),
+            path_normalization: Normalization::default(),
+            extension_providers: extension_providers::take(&mut fields),
+            trusted_proxies: 0,
             default_config: ProxyConfig::default(),
             ignored: Vec::new(),
         };
@@ -107,7 +120,20 @@ impl MeshConfig {
                 .unwrap_or_default();
             fields.end(policy);
         }
+        if let Some(mut paths) = fields.object("pathNormalization") {
+            config.path_normalization = paths
+                .parsed("normalization", NORMALIZATIONS, Normalization::named)
+                .unwrap_or_default();
+            fields.end(paths);
+        }
         if let Some(mut proxy) = fields.object("defaultConfig") {
+            if let Some(mut topology) = proxy.object("gatewayTopology") {
+                let trusted = topology.number("numTrustedProxies", "a whole number", |number| {
+                    u32::try_from(number).ok()
+                });
+                config.trusted_proxies = trusted.unwrap_or_default();
+                proxy.end(topology);
+            }
             config.default_config = ProxyConfigOverride::take(&mut proxy).over(&config.default_config);
             fields.end(proxy);
         }
@@ -138,12 +164,16 @@ impl Default for MeshConfig {
             access_log_file: String::new(),
             access_log_format: String::new(),
             access_log_encoding: AccessLogEncoding::default(),
+            path_normalization: Normalization::default(),
+            extension_providers: Vec::new(),
+            trusted_proxies: 0,
             default_config: ProxyConfig::default(),
             ignored: Vec::new(),
         }
     }
 }
 
+const NORMALIZATIONS: &str = "DEFAULT, NONE, BASE, MERGE_SLASHES or DECODE_AND_MERGE_SLASHES";
 const TRUST_DOMAIN: &str = "a trust domain: lower-case letters, digits, dots, dashes and underscores";
 
 #[allow(clippy::expect_used, reason = "a constant, parsed in every test")]
@@ -227,7 +257,8 @@ mod tests {
             "trustDomain: example.org\ntrustDomainAliases: [old.example.org]\nrootNamespace: mesh\n\
              enableAutoMtls: false\noutboundTrafficPolicy: {mode: REGISTRY_ONLY}\naccessLogFile: /dev/stdout\n\
              accessLogEncoding: JSON\naccessLogFormat: '{\"code\": \"%RESPONSE_CODE%\"}'\ndefaultConfig:\n  holdApplicationUntilProxyStarts: true\n  \
-             terminationDrainDuration: 30s\n  drainDuration: 1m\n  concurrency: 0\n",
+             terminationDrainDuration: 30s\n  drainDuration: 1m\n  concurrency: 0\n\
+             pathNormalization: {normalization: MERGE_SLASHES}\n",
         )
         .unwrap();
         assert_eq!(config.trust_domain.as_str(), "example.org");
@@ -246,25 +277,29 @@ mod tests {
         );
         assert_eq!(config.default_config.drain_duration, Duration::from_secs(60));
         assert_eq!(config.default_config.concurrency, Some(0));
+        assert_eq!(config.path_normalization, Normalization::MergeSlashes);
         assert!(config.ignored.is_empty());
     }
 
     #[test]
     fn what_nothing_reads_is_reported() {
         let config = MeshConfig::parse(
-            "enableTracing: true\nextensionProviders: [{name: x}]\ndefaultConfig:\n  tracing: {sampling: 1}\n\
+            "enableTracing: true\nextensionProviders: [{name: x, zipkin: {service: z}}]\ndefaultConfig:\n  \
+             tracing: {sampling: 1}\n  gatewayTopology: {numTrustedProxies: '2', forwardClientCertDetails: SANITIZE}\n\
              outboundTrafficPolicy: {colour: red}\n",
         )
         .unwrap();
         assert_eq!(
             config.ignored,
             [
+                "defaultConfig.gatewayTopology.forwardClientCertDetails",
                 "defaultConfig.tracing",
                 "enableTracing",
-                "extensionProviders",
+                "extensionProviders[0].zipkin",
                 "outboundTrafficPolicy.colour"
             ]
         );
+        assert_eq!(config.trusted_proxies, 2);
     }
 
     #[test]
@@ -298,6 +333,18 @@ mod tests {
             (
                 "defaultConfig: {interceptionMode: TPROXY}",
                 "defaultConfig.interceptionMode: \"TPROXY\"",
+            ),
+            (
+                "defaultConfig: {gatewayTopology: {numTrustedProxies: -1}}",
+                "defaultConfig.gatewayTopology.numTrustedProxies: \"-1\"",
+            ),
+            (
+                "defaultConfig: {gatewayTopology: 2}",
+                "defaultConfig.gatewayTopology: \"2\" is not accepted, expected fields",
+            ),
+            (
+                "pathNormalization: {normalization: merge}",
+                "pathNormalization.normalization: \"merge\" is not accepted, expected DEFAULT, NONE, BASE",
             ),
             ("accessLogFile: log.txt", "accessLogFile: \"log.txt\""),
             (

@@ -18,7 +18,7 @@ use mesh_core::destination_rule::{Export, Rule, Subset};
 use mesh_core::labels::Labels;
 
 use super::resource::{self, DestinationRule};
-use crate::{Invalid, selector};
+use crate::{Invalid, duration, selector};
 
 /// Reads a resource from an API object of any version. Unknown fields and an absent `spec` are fine, as for the API server.
 ///
@@ -76,14 +76,8 @@ impl Report {
     /// Refuses a text that is there and no duration of at least a millisecond, in whole milliseconds.
     fn duration(&mut self, field: impl Into<String>, value: Option<&str>) {
         let Some(text) = value else { return };
-        let whole =
-            |duration: &std::time::Duration| duration.as_nanos().is_multiple_of(1_000_000) && !duration.is_zero();
-        if crate::duration::parse(text).filter(whole).is_none() {
-            self.refuse(
-                field,
-                text,
-                "a duration of at least 1ms, in whole milliseconds, such as 250ms, 45s or 1h30m",
-            );
+        if duration::whole_milliseconds(text).is_none() {
+            self.refuse(field, text, duration::WHOLE_MILLISECONDS);
         }
     }
 

@@ -1,0 +1,140 @@
+//! Whether an object is an acceptable resource of the mesh, and what its author should hear: what the webhook and the
+//! command line share.
+
+use serde_json::Value;
+
+use crate::authorization_policy::{self, DRY_RUN};
+use crate::{Invalid, destination_rule, peer_authentication, request_authentication};
+
+/// Judges an object of a group and kind: its warnings, or everything that is wrong. `None`: it is none of the mesh's
+/// resources.
+#[must_use]
+pub fn judge(
+    group: &str,
+    kind: &str,
+    object: &Value,
+    root_namespace: &str,
+) -> Option<Result<Vec<String>, Vec<Invalid>>> {
+    match (group, kind) {
+        ("security.istio.io", "AuthorizationPolicy") => Some(authorization_policy(object)),
+        ("security.istio.io", "RequestAuthentication") => Some(request_authentication(object)),
+        ("security.istio.io", "PeerAuthentication") => Some(peer_authentication(object, root_namespace)),
+        ("networking.istio.io", "DestinationRule") => Some(destination_rule(object)),
+        _ => None,
+    }
+}
+
+fn authorization_policy(object: &Value) -> Result<Vec<String>, Vec<Invalid>> {
+    let resource = authorization_policy::read(object.clone())?;
+    authorization_policy::parse(&resource)?;
+    Ok(authorization_policy::warnings(&resource))
+}
+
+fn request_authentication(object: &Value) -> Result<Vec<String>, Vec<Invalid>> {
+    let resource = request_authentication::read(object.clone())?;
+    request_authentication::parse(&resource)?;
+    Ok(request_authentication::warnings(&resource))
+}
+
+fn peer_authentication(object: &Value, root_namespace: &str) -> Result<Vec<String>, Vec<Invalid>> {
+    let resource = peer_authentication::read(object.clone())?;
+    let namespace = object.pointer("/metadata/namespace").and_then(Value::as_str);
+    let warnings = peer_authentication::warnings(&resource.spec, namespace.unwrap_or_default(), root_namespace);
+    with_errors(
+        no_dry_run(object),
+        peer_authentication::parse(&resource).err(),
+        warnings,
+    )
+}
+
+fn destination_rule(object: &Value) -> Result<Vec<String>, Vec<Invalid>> {
+    let resource = destination_rule::read(object.clone())?;
+    let warnings = destination_rule::warnings(&resource);
+    with_errors(no_dry_run(object), destination_rule::parse(&resource).err(), warnings)
+}
+
+/// Refuses the annotation of a dry run where it has no effect, so that nobody takes for tried what is in force.
+fn no_dry_run(object: &Value) -> Option<Invalid> {
+    let value = object.get("metadata")?.get("annotations")?.get(DRY_RUN)?;
+    let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    Some(Invalid::new(
+        format!("metadata.annotations[{DRY_RUN}]"),
+        value,
+        "no such annotation, which only AuthorizationPolicy has",
+    ))
+}
+
+fn with_errors(
+    first: Option<Invalid>,
+    others: Option<Vec<Invalid>>,
+    warnings: Vec<String>,
+) -> Result<Vec<String>, Vec<Invalid>> {
+    let errors: Vec<Invalid> = first.into_iter().chain(others.into_iter().flatten()).collect();
+    if errors.is_empty() { Ok(warnings) } else { Err(errors) }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const SECURITY: &str = "security.istio.io";
+
+    fn judged(group: &str, kind: &str, annotations: Value, spec: Value) -> Option<Result<Vec<String>, String>> {
+        let object = json!({"metadata": {"name": "r", "namespace": "a", "annotations": annotations}, "spec": spec});
+        let judged = judge(group, kind, &object, "istio-system")?;
+        Some(judged.map_err(|errors| crate::join(&errors)))
+    }
+
+    #[test]
+    fn each_kind_is_judged_by_its_own_parser() {
+        for (group, kind, good, bad, field) in [
+            (
+                SECURITY,
+                "AuthorizationPolicy",
+                json!({}),
+                json!({"action": "PERMIT"}),
+                "spec.action",
+            ),
+            (
+                SECURITY,
+                "RequestAuthentication",
+                json!({}),
+                json!({"jwtRules": [{}]}),
+                "spec.jwtRules[0].issuer",
+            ),
+            (
+                SECURITY,
+                "PeerAuthentication",
+                json!({}),
+                json!({"mtls": {"mode": "ON"}}),
+                "spec.mtls.mode",
+            ),
+            (
+                "networking.istio.io",
+                "DestinationRule",
+                json!({"host": "a"}),
+                json!({"host": ""}),
+                "spec.host",
+            ),
+        ] {
+            assert_eq!(judged(group, kind, json!({}), good.clone()), Some(Ok(vec![])), "{kind}");
+            let refused = judged(group, kind, json!({}), bad).unwrap().unwrap_err();
+            assert!(refused.starts_with(&format!("{field}: ")), "{refused}");
+            assert!(judged(group, kind, json!({}), json!([])).unwrap().is_err(), "{kind}");
+            let dry = judged(group, kind, json!({"istio.io/dry-run": "true"}), good).unwrap();
+            if kind == "AuthorizationPolicy" {
+                assert!(dry.is_ok());
+            } else {
+                assert!(
+                    dry.unwrap_err()
+                        .starts_with("metadata.annotations[istio.io/dry-run]: \"true\""),
+                    "{kind}"
+                );
+            }
+        }
+        assert_eq!(judged("networking.istio.io", "Sidecar", json!({}), json!({})), None);
+        assert_eq!(judged("apps", "AuthorizationPolicy", json!({}), json!({})), None);
+    }
+}
