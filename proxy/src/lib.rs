@@ -3,6 +3,7 @@
 
 pub mod admin;
 pub mod capture;
+pub mod denials;
 pub mod discovery;
 pub mod http;
 pub mod identity;

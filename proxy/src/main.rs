@@ -30,7 +30,7 @@ enum Command {
     #[command(after_help = capture::EXIT_STATUSES)]
     Capture(capture::Flags),
     /// Carry the pod's connections.
-    Sidecar(sidecar::Flags),
+    Sidecar(Box<sidecar::Flags>),
     /// Wait until a URL answers 200.
     Wait(wait::Flags),
 }

@@ -1,6 +1,7 @@
 //! What a worker's connections share: handles to configuration, the worker's own pools, counters. A worker is one thread
 //! with a runtime of its own; nothing here is waited for.
 
+use crate::denials::Denials;
 use crate::discovery::Mesh;
 use crate::http::upstream::Pools;
 use crate::identity::Identity;
@@ -46,6 +47,10 @@ pub struct Worker {
     pub telemetry: Arc<Recorder>,
     /// Why connections were refused.
     pub refusals: Refusals,
+    /// What policies denied.
+    pub denials: Denials,
+    /// Whether callers of the mesh are told the id of their denial's record.
+    pub tells_denial_ids: bool,
     /// Whether clients' connections to the application are to end in order.
     pub drains_inbound: watch::Receiver<bool>,
     /// Whether the application's own connections are.

@@ -7,10 +7,12 @@
 //! A list is given in pages, ordered by name: `next` names the last entry of a page that is not the last one, and
 //! `?after=NAME` asks for what follows it.
 
+mod denials;
 mod policies;
 
 use std::collections::BTreeMap;
 
+pub use denials::{Denial, Denials, DeniedRequest, NearestRule};
 pub use policies::{AuthorizationPolicy, JwtRule, Policies, Policy, RequestAuthentication};
 use serde::{Deserialize, Serialize};
 

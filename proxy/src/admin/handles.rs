@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use mesh_wire::admin::{Clusters, DiscoveryState, Listeners, Policies};
+use mesh_wire::admin::{Clusters, Denials, DiscoveryState, Listeners, Policies};
 use serde::Serialize;
 use tokio::sync::watch;
 
@@ -93,6 +93,10 @@ pub trait View: Send + Sync + 'static {
     fn listeners(&self) -> Listeners;
     /// The policies in force and what decided them, for `/policies`.
     fn policies(&self) -> Policies;
+    /// What policies denied lately, for `/denials`.
+    fn denials(&self) -> Denials {
+        Denials::default()
+    }
     /// How the proxy stands with the control plane, for `/discovery`.
     fn discovery(&self) -> DiscoveryState;
 }

@@ -47,6 +47,7 @@ const HELP: &str = "admin commands are:
   /certs: certificates in use, with serial numbers and expiry
   /clusters: where connections may go; ?after=NAME&limit=N for the next page
   /config_dump: the configuration in force
+  /denials: what policies denied lately, and which rule
   /discovery: how this proxy stands with the control plane
   /drain (POST): stop taking connections and end the open ones in order
   /help: this page
@@ -98,6 +99,7 @@ impl Pages {
             }
             (Server::Admin, "/listeners") => reply_page(&self.handles.view.listeners()),
             (Server::Admin, "/policies") => reply_page(&self.handles.view.policies()),
+            (Server::Admin, "/denials") => reply_page(&self.handles.view.denials()),
             (Server::Admin, "/discovery") => reply_page(&self.handles.view.discovery()),
             (Server::Agent, path)
                 if read && (path.starts_with("/app-health/") || path.starts_with("/app-lifecycle/")) =>

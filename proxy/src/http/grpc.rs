@@ -25,8 +25,11 @@ pub fn refusal(response: Response<ResponseBody>) -> Response<ResponseBody> {
     if let Ok(text) = HeaderValue::from_str(&percent_encoded(text)) {
         headers.insert(GRPC_MESSAGE, text);
     }
-    if let Some(server) = response.headers().get(http::header::SERVER) {
-        headers.insert(http::header::SERVER, server.clone());
+    // All that the answer says but for its body.
+    for (name, value) in response.headers() {
+        if name != CONTENT_TYPE {
+            headers.insert(name, value.clone());
+        }
     }
     let mut refusal = Response::new(ResponseBody::Own(None));
     *refusal.headers_mut() = headers;

@@ -179,6 +179,7 @@ impl Reader {
                 return None;
             };
             let end = at + length;
+            let sized = self.part == Part::Size;
             let result = if self.begun.is_empty() {
                 line(&mut self.part, &mut self.head, &bytes[at..end])
             } else {
@@ -187,8 +188,11 @@ impl Reader {
                 line(&mut self.part, &mut self.head, &begun)
             };
             if let Err(malformed) = result {
+                // Of a chunk's size hyper refuses LF alone by itself, and takes anything else in its place.
+                if !sized || malformed != Malformed::LineEnd {
+                    bytes[end] = NO_LINE_FEED;
+                }
                 self.part = Part::Refused;
-                bytes[end] = NO_LINE_FEED;
                 return Some(malformed);
             }
             at = end + 1;
@@ -422,7 +426,9 @@ mod tests {
                 assert_eq!(found, expected, "{text:?} by {size}");
                 assert_eq!(part == Part::Refused, expected.is_some(), "{text:?} by {size}");
                 let changed = bytes.iter().zip(text.as_bytes()).filter(|(a, b)| a != b).count();
-                assert_eq!(changed, usize::from(expected.is_some()), "{text:?} by {size}");
+                // LF alone behind a chunk's size is left for hyper to refuse.
+                let left = text.contains("a=b\n");
+                assert_eq!(changed, usize::from(expected.is_some() && !left), "{text:?} by {size}");
             }
         }
     }

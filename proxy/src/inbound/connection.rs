@@ -1,7 +1,8 @@
 //! A connection to the pod: what PeerAuthentication says of the port that was dialled decides whether it is taken in the
 //! clear, under mutual TLS, or not at all.
 
-use super::{http, in_the_clear, tcp, tls};
+use super::authorization::{self, Caller};
+use super::{http, standing, tcp, tls};
 use crate::net::first_bytes::{self, Spoken};
 use crate::net::listen::{Accepted, Slot};
 use crate::net::relay::Count;
@@ -50,7 +51,11 @@ pub async fn carry(worker: Arc<Worker>, accepted: Accepted) {
     else {
         return;
     };
-    let Some(policy) = worker.mesh.inbound_policy() else {
+    let known = worker
+        .mesh
+        .inbound_policy()
+        .filter(|_| worker.mesh.authorization().is_some());
+    let Some(policy) = known else {
         return worker.refuse(
             Reason::NoPolicy,
             peer,
@@ -139,8 +144,13 @@ pub(super) async fn to_application(worker: Arc<Worker>, client: TcpStream, spoke
 }
 
 /// The client has said nothing, or too little to tell. The application is connected to: if it speaks first, that is a plaintext
-/// connection of a protocol whose server speaks first; until then the client may still begin with anything.
+/// connection of a protocol whose server speaks first; until then the client may still begin with anything. Where a policy
+/// would deny such a connection, the application is not asked.
 async fn silent(worker: Arc<Worker>, mut client: TcpStream, mut ahead: BytesMut, facts: Facts) {
+    let caller = Caller::new(&facts, None);
+    if authorization::denies_connection(&worker, &caller) {
+        return Box::pin(unheard(worker, client, ahead, facts)).await;
+    }
     let mut record = tcp::record(&worker, &facts, None);
     let Some(mut application) = tcp::open(&worker, &facts, &mut record).await else {
         return;
@@ -150,16 +160,16 @@ async fn silent(worker: Arc<Worker>, mut client: TcpStream, mut ahead: BytesMut,
         read = first_bytes::read(&mut client, &mut ahead) => {
             drop(application);
             record.discard();
-            let Ok(spoken) = read else { return };
-            let ahead = ahead.freeze();
-            if spoken == Spoken::Tls && facts.mode != PortMode::Disable {
-                tls::accept(worker, client, ahead, facts).await;
-            } else {
-                to_application(worker, client, spoken, ahead, facts).await;
+            if let Ok(spoken) = read {
+                spoke(worker, client, spoken, ahead.freeze(), facts).await;
             }
         }
         read = application.read(&mut greeting) => {
             let Ok(n) = read else { return };
+            if let Some(denied) = authorization::connection(&worker, &caller, true) {
+                record.denied(denied.detail);
+                return reset(client);
+            }
             worker.metrics.connections.with_label_values(&["inbound", "none"]).inc();
             record.opened();
             record.down(n as u64);
@@ -168,10 +178,33 @@ async fn silent(worker: Arc<Worker>, mut client: TcpStream, mut ahead: BytesMut,
                 if n == 0 {
                     let _ = client.shutdown().await;
                 }
-                in_the_clear::join(&worker, &facts, &mut client, &mut application, &mut record).await;
+                standing::join(&worker, &facts, &caller, &mut client, &mut application, &mut record).await;
             }
         }
     }
+}
+
+/// The client has said something after all.
+async fn spoke(worker: Arc<Worker>, client: TcpStream, spoken: Spoken, ahead: Bytes, facts: Facts) {
+    if spoken == Spoken::Tls && facts.mode != PortMode::Disable {
+        tls::accept(worker, client, ahead, facts).await;
+    } else {
+        to_application(worker, client, spoken, ahead, facts).await;
+    }
+}
+
+/// The client has said nothing yet on a connection that would be denied as an opaque one, and may still make requests.
+async fn unheard(worker: Arc<Worker>, mut client: TcpStream, mut ahead: BytesMut, facts: Facts) {
+    let requests = !matches!(facts.declared, Declared::Tcp | Declared::Udp);
+    if requests {
+        let read = first_bytes::read(&mut client, &mut ahead);
+        match tokio::time::timeout(HANDSHAKE_TIMEOUT, read).await {
+            Ok(Ok(spoken)) => return spoke(worker, client, spoken, ahead.freeze(), facts).await,
+            Ok(Err(_)) => return,
+            Err(_) => {}
+        }
+    }
+    to_application(worker, client, Spoken::Opaque, ahead.freeze(), facts).await;
 }
 
 /// Closes so that the client sees a reset rather than an orderly end: it was refused, not answered.

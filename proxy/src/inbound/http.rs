@@ -1,11 +1,12 @@
 //! HTTP requests to the application, with who called in `x-forwarded-client-cert`.
 
+use super::authorization::{self, Caller, Refused};
 use super::connection::Facts;
 use super::in_the_clear;
+use super::standing::{self, Ended};
 use super::tls::Peer;
 use crate::http::body::{RequestBody, ResponseBody};
 use crate::http::pool::Key;
-use crate::http::serve::Ended;
 use crate::http::upstream::{self, Connected};
 use crate::http::{exchange, grpc, headers, http2_serve, serve};
 use crate::net::dial;
@@ -27,8 +28,8 @@ const ATTEMPTS: usize = 2;
 struct Context {
     worker: Arc<Worker>,
     facts: Facts,
-    /// Whether the client came without mutual TLS.
-    in_the_clear: bool,
+    /// Who calls, for policies.
+    caller: Caller,
     /// What `x-forwarded-client-cert` says of the client; made once per connection.
     client_cert: Option<HeaderValue>,
     /// Who calls, for metrics.
@@ -42,10 +43,11 @@ impl Context {
         let client_cert = peer.as_ref().and_then(|peer| client_cert(&worker, peer));
         let identity = peer.as_ref().map(|peer| &peer.identity);
         let client = Client::new(&worker.telemetry, facts.peer.ip(), identity, facts.address.port());
+        let caller = Caller::new(&facts, peer.as_ref());
         Arc::new(Self {
             worker,
             facts,
-            in_the_clear: peer.is_none(),
+            caller,
             client_cert,
             client,
             server_name: peer.and_then(|peer| peer.server_name),
@@ -59,11 +61,11 @@ pub async fn serve(worker: Arc<Worker>, client: Stream, facts: Facts, peer: Opti
     let context = Context::new(worker, facts, peer);
     match serve::serve(client, drains, |request| recorded(context.clone(), request)).await {
         Ok(()) => {}
-        Err(Ended::Malformed(detail)) => {
+        Err(serve::Ended::Malformed(detail)) => {
             let Context { worker, facts, .. } = &*context;
             worker.refuse(Reason::Malformed, facts.peer, Some(facts.address), detail);
         }
-        Err(Ended::Early(error)) => {
+        Err(serve::Ended::Early(error)) => {
             tracing::debug!(%error, peer = %context.facts.peer, "a client's connection ended early");
         }
     }
@@ -117,27 +119,60 @@ async fn handle(context: Arc<Context>, mut request: Request<Incoming>, record: &
             map.remove(headers::X_FORWARDED_CLIENT_CERT);
         }
     }
+    if context.caller.in_the_clear() {
+        headers::strip_mesh_only(map);
+    }
     headers::mark(map);
     record.headers(map);
+    let passed = match authorization::request(&context.worker, &context.caller, &mut request) {
+        Ok(passed) => passed,
+        Err(refused) => {
+            let response = refuse(&context, refused, record);
+            context.worker.metrics.request(Direction::Inbound, response.status());
+            return if call { grpc::refusal(response) } else { response };
+        }
+    };
+    let opener = switch.is_some().then(|| passed.opener(&context.worker, &request));
     let request = record.count(request);
     let response = to_application(&context, request, record).await;
     context.worker.metrics.request(Direction::Inbound, response.status());
     let response = if call { grpc::refusal(response) } else { response };
     exchange::give(response, switch, async move {
-        let Context { worker, facts, .. } = &*context;
-        if context.in_the_clear {
-            let detail = in_the_clear::turned_strict(worker, facts).await;
-            in_the_clear::refuse(worker, facts, detail);
-        } else {
-            std::future::pending().await
+        let Context {
+            worker, facts, caller, ..
+        } = &*context;
+        match standing::ended(worker, facts, caller, opener.as_ref()).await {
+            Ended::Plaintext(detail) => in_the_clear::refuse(worker, facts, detail),
+            // It is told of already.
+            Ended::Denied(_) => {}
         }
     })
+}
+
+/// The answer to a request that policies do not let pass.
+fn refuse(context: &Context, refused: Refused, record: &mut Record) -> Response<ResponseBody> {
+    let Context {
+        worker, caller, facts, ..
+    } = context;
+    match refused {
+        Refused::Denied(denied) => denied.answer(worker, caller, record),
+        Refused::Target => {
+            record.denied("path_normalization_failed");
+            exchange::own(StatusCode::BAD_REQUEST, "the path cannot be normalised")
+        }
+        Refused::NoPolicy => {
+            let detail = "nothing was received from the operator yet";
+            record.denied(Reason::NoPolicy.as_str());
+            worker.refuse(Reason::NoPolicy, facts.peer, Some(facts.address), detail);
+            exchange::own(StatusCode::FORBIDDEN, detail)
+        }
+    }
 }
 
 /// The refusal of a request that came without mutual TLS, where the port takes that no more.
 fn refused_in_the_clear(context: &Context, version: Version, record: &mut Record) -> Option<Response<ResponseBody>> {
     let Context { worker, facts, .. } = context;
-    if !context.in_the_clear {
+    if !context.caller.in_the_clear() {
         return None;
     }
     let detail = in_the_clear::refused(worker, facts)?;

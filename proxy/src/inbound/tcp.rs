@@ -1,27 +1,30 @@
 //! Opaque bytes to the application.
 
+use super::authorization::{self, Caller};
 use super::connection::Facts;
-use super::in_the_clear;
+use super::standing;
 use super::tls::Peer;
+use crate::net::dial;
 use crate::net::stream::Stream;
-use crate::net::{dial, relay};
 use crate::refusals::Reason;
 use crate::telemetry::{Client, Connection, Way};
 use crate::worker::Worker;
 
-/// Connects to the application and relays until both ends have closed; without an application the client is reset. Without a
-/// `peer` it came in the clear, and lasts no longer than plaintext is taken.
+/// Connects to the application and relays until both ends have closed; without an application, and where a policy denies it,
+/// the client is reset. It lasts no longer than the policies take it; without a `peer` it came in the clear.
 pub async fn relay(worker: &Worker, mut client: Stream, facts: &Facts, peer: Option<&Peer>) {
     let mut record = record(worker, facts, peer);
+    let caller = Caller::new(facts, peer);
+    if let Some(denied) = authorization::connection(worker, &caller, true) {
+        record.denied(denied.detail);
+        return client.reset();
+    }
     let Some(mut application) = open(worker, facts, &mut record).await else {
         return client.reset();
     };
     record.opened();
     let (client, application, record) = (&mut client, &mut application, &mut record);
-    match peer {
-        Some(_) => relay::join(client, application, record).await,
-        None => in_the_clear::join(worker, facts, client, application, record).await,
-    }
+    standing::join(worker, facts, &caller, client, application, record).await;
 }
 
 /// The record of an opaque connection.

@@ -62,6 +62,9 @@ pub struct Flags {
     /// How long open connections may go on once the pod ends, in seconds.
     #[arg(long, env = "TERMINATION_DRAIN_DURATION_SECONDS", default_value = "5")]
     termination_drain_duration_seconds: String,
+    /// Whether callers of the mesh are told the id of the record of their denial: on or off.
+    #[arg(long, env = "DENIAL_ID_HEADER", default_value = "off")]
+    denial_id_header: String,
     /// TLS by the kernel: auto (where it can be) or off.
     #[arg(long, env = "KERNEL_TLS", default_value = "off")]
     kernel_tls: String,
@@ -104,6 +107,8 @@ pub struct Config {
     pub takes_while_draining: Duration,
     /// How long open connections may go on once the pod ends.
     pub drain: Duration,
+    /// Whether callers of the mesh are told the id of the record of their denial.
+    pub tells_denial_ids: bool,
     /// What was asked of TLS by the kernel.
     pub kernel_tls: kernel_tls::Setting,
     /// Probes and hooks.
@@ -184,6 +189,9 @@ impl Config {
         if !matches!(flags.tls_resumption.as_str(), "on" | "off") {
             value("TLS_RESUMPTION", &flags.tls_resumption, "on or off");
         }
+        if !matches!(flags.denial_id_header.as_str(), "on" | "off") {
+            value("DENIAL_ID_HEADER", &flags.denial_id_header, "on or off");
+        }
         let kernel_tls = flags.kernel_tls.parse().unwrap_or_else(|()| {
             value("KERNEL_TLS", &flags.kernel_tls, "auto or off");
             kernel_tls::Setting::Off
@@ -240,6 +248,7 @@ impl Config {
                 concurrency: threads(concurrency),
                 max_connections: usize::try_from(max_connections).unwrap_or(usize::MAX),
                 tls_resumption: flags.tls_resumption == "on",
+                tells_denial_ids: flags.denial_id_header == "on",
                 status_port: u16::try_from(status_port).unwrap_or(15020),
                 takes_while_draining: Duration::from_secs(takes_while_draining),
                 drain: Duration::from_secs(drain),

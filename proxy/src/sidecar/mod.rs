@@ -12,6 +12,7 @@ mod workers;
 pub use config::{Config, ConfigError, Flags};
 
 use crate::admin::{self, Handles, LogControl, Phase};
+use crate::denials::Denials;
 use crate::discovery::{self, Backoff, Client, Limits, Mesh};
 use crate::http::upstream::Pools;
 use crate::identity::{self, Identity};
@@ -50,6 +51,7 @@ pub async fn run(config: Config, log: LogControl) -> anyhow::Result<()> {
     let metrics = Metrics::new(&registry)?;
     let kernel_tls = kernel_tls::report(config.kernel_tls, &registry)?;
     let refusals = Refusals::new(metrics.clone());
+    let denials = Denials::new(&registry)?;
     let identity = Identity::default();
     let (mesh, requests) = Mesh::new(Limits::default());
     if let Some(folder) = &config.snapshot_dir {
@@ -68,6 +70,7 @@ pub async fn run(config: Config, log: LogControl) -> anyhow::Result<()> {
             mesh: mesh.clone(),
             identity: identity.clone(),
             refusals: refusals.clone(),
+            denials: denials.clone(),
             telemetry: telemetry.clone(),
         }),
         phase: phase.clone(),
@@ -113,6 +116,8 @@ pub async fn run(config: Config, log: LogControl) -> anyhow::Result<()> {
             metrics: metrics.clone(),
             telemetry: telemetry.recorder(),
             refusals: refusals.clone(),
+            denials: denials.clone(),
+            tells_denial_ids: config.tells_denial_ids,
             drains_inbound: drains.inbound.subscribe(),
             drains_outbound: drains.outbound.subscribe(),
             own_ports: [OUTBOUND_PORT, INBOUND_PORT],

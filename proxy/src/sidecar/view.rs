@@ -1,12 +1,13 @@
 //! What the administration pages see of the running sidecar.
 
 use crate::admin::{Certificate, CertificateKind, Readiness, View};
+use crate::denials::Denials;
 use crate::discovery::Mesh;
 use crate::identity::Identity;
 use crate::refusals::Refusals;
 use crate::sidecar::shown;
 use crate::telemetry::Telemetry;
-use mesh_wire::admin::{Clusters, DiscoveryState, Listeners, Policies, page};
+use mesh_wire::admin::{self, Clusters, DiscoveryState, Listeners, Policies, page};
 use rustls_pki_types::CertificateDer;
 use serde_json::{Value, json};
 use std::time::{Duration, SystemTime};
@@ -16,6 +17,7 @@ pub(super) struct SidecarView {
     pub(super) mesh: Mesh,
     pub(super) identity: Identity,
     pub(super) refusals: Refusals,
+    pub(super) denials: Denials,
     pub(super) telemetry: Telemetry,
 }
 
@@ -114,6 +116,10 @@ impl View for SidecarView {
         let calls = calls.as_ref().map(|(policies, tokens)| (&**policies, &**tokens));
         let version = self.mesh.own_versions().inbound;
         shown::policies(self.mesh.inbound_policy().as_deref(), calls, version)
+    }
+
+    fn denials(&self) -> admin::Denials {
+        self.denials.last()
     }
 
     fn discovery(&self) -> DiscoveryState {

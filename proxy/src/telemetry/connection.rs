@@ -10,6 +10,7 @@ use super::series::{Base, Connections, Key, Series};
 use crate::net::relay::Count;
 use crate::refusals::Reason;
 use mesh_core::destination::{Destination, Endpoint};
+use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
@@ -135,6 +136,14 @@ impl Connection {
                 detail.clone_into(&mut state.facts.failure);
             }
             _ => {}
+        }
+    }
+
+    /// A policy denied it, in Envoy's words of why.
+    pub fn denied(&mut self, details: impl Into<Cow<'static, str>>) {
+        if let Some(state) = &mut self.0 {
+            state.denied = true;
+            state.facts.termination = details.into();
         }
     }
 

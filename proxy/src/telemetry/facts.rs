@@ -54,7 +54,7 @@ pub struct Facts {
     /// Why the code is what it is, in Envoy's words.
     pub details: Cow<'static, str>,
     /// Why the connection was ended, in Envoy's words.
-    pub termination: &'static str,
+    pub termination: Cow<'static, str>,
     /// Why the server could not be talked to.
     pub failure: String,
     /// Bytes from the client, of a request those of its body.
@@ -103,7 +103,7 @@ impl Facts {
         self.code = 0;
         self.flags = Flags::NONE;
         self.details = Cow::Borrowed("");
-        self.termination = "";
+        self.termination = Cow::Borrowed("");
         self.failure.clear();
         (self.received, self.sent) = (0, 0);
         self.upstream_time = None;

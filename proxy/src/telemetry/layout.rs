@@ -257,7 +257,7 @@ fn value<'a>(operator: &Operator, facts: &'a Facts, hostname: &'a str) -> Value<
         },
         Operator::ResponseCode => Value::Number(facts.code.into()),
         Operator::ResponseCodeDetails => text(&facts.details),
-        Operator::ConnectionTerminationDetails => text(facts.termination),
+        Operator::ConnectionTerminationDetails => text(&facts.termination),
         Operator::ResponseFlags { .. } if facts.flags.is_empty() => Value::Text("-".into()),
         Operator::ResponseFlags { long: false } => Value::Text(facts.flags.to_string().into()),
         Operator::ResponseFlags { long: true } => Value::Text(facts.flags.long().into()),

@@ -284,6 +284,13 @@ impl Record {
         }
     }
 
+    /// Says more of what went wrong.
+    pub fn flagged(&mut self, flags: Flags) {
+        if let Some(state) = &mut self.0 {
+            state.flags = state.flags.and(flags);
+        }
+    }
+
     /// Goes with the response to its end.
     pub fn carry<B: Body>(mut self, response: Response<B>) -> Response<Recorded<B>> {
         if let Some(state) = &mut self.0 {
