@@ -8,36 +8,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tests::cluster::manifests::{echo, echo_with_service, pod, service_account};
-use tests::cluster::{Cluster, Namespace, START, SYSTEM, must, run, skipped, until};
+use tests::cluster::{Cluster, Namespace, Release, START, SYSTEM, must, skipped, until};
 
 /// How long a policy controller may take.
 const ENFORCED: Duration = Duration::from_secs(20);
-
-/// The release with other values, put back at the end.
-struct Release;
-
-impl Release {
-    fn with(values: &[&str]) -> Self {
-        let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/pinnace");
-        let mut arguments = vec!["upgrade", "pinnace", chart, "--namespace", SYSTEM, "--reuse-values"];
-        for value in values {
-            arguments.extend(["--set", value]);
-        }
-        helm(&arguments);
-        Self
-    }
-}
-
-impl Drop for Release {
-    fn drop(&mut self) {
-        helm(&["rollback", "pinnace", "--namespace", SYSTEM, "--wait"]);
-    }
-}
-
-fn helm(arguments: &[&str]) {
-    let said = run("helm", arguments, "", Duration::from_secs(180));
-    assert!(said.good, "helm {}: {}", arguments.join(" "), said.all());
-}
 
 /// Whether a new connection to HOST:PORT of a server that sends nothing can be made.
 fn reaches(from: &Namespace, pod: &str, url: &str) -> bool {
@@ -94,6 +68,7 @@ fn replica(app: &str) -> String {
 #[test]
 fn the_control_plane_is_reached_by_those_who_need_it_alone() {
     let Some(_cluster) = Cluster::alone() else { return };
+    let Some(mut release) = Release::now() else { return };
     if !enforces() {
         return skipped("nothing in this cluster enforces NetworkPolicies: a pod was reached that none may reach");
     }
@@ -107,7 +82,7 @@ fn the_control_plane_is_reached_by_those_who_need_it_alone() {
         "networkPolicy.metricsFrom[0].namespaceSelector.matchLabels.kubernetes\\.io/metadata\\.name={}",
         friends.name
     );
-    let _release = Release::with(&["networkPolicy.enabled=true", &allowed]);
+    release.upgrade(&["--set", "networkPolicy.enabled=true", "--set", &allowed]);
     for app in ["pinnace-operator", "pinnace-webhook"] {
         let metrics = format!("http://{}:15014/metrics", replica(app));
         until(&format!("{app}: others do not read metrics"), ENFORCED, || {

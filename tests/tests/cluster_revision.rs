@@ -4,21 +4,11 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::time::Duration;
-
 use tests::cluster::manifests::{echo_with_service, mode};
-use tests::cluster::{Cluster, Namespace, START, SYSTEM, kubectl, long, must, run, skipped, unique, until};
+use tests::cluster::{CHART, Cluster, Namespace, START, SYSTEM, has_helm, helm, kubectl, long, must, unique, until};
 
-const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/pinnace");
 const RELEASE: &str = "pinnace-canary";
 const REVISION: &str = "canary";
-
-/// How long helm may take, with the rollout that it waits for.
-const INSTALL: Duration = Duration::from_secs(180);
-
-fn helm(arguments: &[&str]) -> Result<String, String> {
-    run("helm", &[&["--namespace", SYSTEM], arguments].concat(), "", INSTALL).ok()
-}
 
 /// The second release, which goes whatever becomes of the test.
 struct Release {
@@ -75,8 +65,8 @@ fn a_revision_comes_and_goes_beside_the_default() {
         return;
     }
     let Some(_cluster) = Cluster::alone() else { return };
-    if std::process::Command::new("helm").arg("version").output().is_err() {
-        return skipped("helm is not on the PATH; hack/test puts it there");
+    if !has_helm() {
+        return;
     }
     let old = Namespace::injected("default-revision");
     old.apply([mode("STRICT")]);

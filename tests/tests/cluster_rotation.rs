@@ -8,9 +8,8 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
 use tests::cluster::manifests::{calls, echo, echo_with_service, mode, pod_of, service_account};
-use tests::cluster::{Certificate, Cluster, Load, Namespace, START, SYSTEM, Sidecar, must, run, unharmed, until};
+use tests::cluster::{Certificate, Cluster, Load, Namespace, Release, START, Sidecar, unharmed, until};
 
 /// A certificate's life; it is renewed at half of it.
 const LIFETIME: Duration = Duration::from_secs(60);
@@ -21,66 +20,24 @@ const IN_USE: Duration = Duration::from_secs(5);
 /// How long the operator keeps the certificate of a service account without pods.
 const GRACE: Duration = Duration::from_secs(300);
 
-/// The operator's lifetime of certificates, put back at the end.
+/// The operator's lifetime of certificates, put back at the end, once the cluster is this test's own again.
 struct LifetimeSet<'a> {
-    before: String,
+    release: Release,
     cluster: &'a Cluster,
 }
 
 impl<'a> LifetimeSet<'a> {
-    fn to(lifetime: &str, cluster: &'a Cluster) -> Self {
-        let values = helm(&[
-            "get",
-            "values",
-            "pinnace",
-            "--namespace",
-            SYSTEM,
-            "--all",
-            "--output",
-            "json",
-        ]);
-        let values: Value = serde_json::from_str(&values).unwrap();
-        let before = values["workloadCertTTL"].as_str().unwrap().to_owned();
-        let set = Self { before, cluster };
-        install(lifetime);
-        set
+    fn to(lifetime: &str, mut release: Release, cluster: &'a Cluster) -> Self {
+        release.upgrade(&["--set", &format!("workloadCertTTL={lifetime}")]);
+        Self { release, cluster }
     }
 }
 
 impl Drop for LifetimeSet<'_> {
     fn drop(&mut self) {
         self.cluster.alone_again();
-        install(&self.before);
+        self.release.roll_back();
     }
-}
-
-fn install(lifetime: &str) {
-    let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/pinnace");
-    let value = format!("workloadCertTTL={lifetime}");
-    helm(&[
-        "upgrade",
-        "pinnace",
-        chart,
-        "--namespace",
-        SYSTEM,
-        "--reuse-values",
-        "--set",
-        &value,
-    ]);
-    must(&[
-        "--namespace",
-        SYSTEM,
-        "rollout",
-        "status",
-        "deployment/pinnace-operator",
-        "--timeout=120s",
-    ]);
-}
-
-fn helm(arguments: &[&str]) -> String {
-    let said = run("helm", arguments, "", Duration::from_secs(120));
-    assert!(said.good, "helm {}: {}", arguments.join(" "), said.all());
-    said.out
 }
 
 /// A workload whose Secret and sidecar are looked at.
@@ -139,9 +96,10 @@ impl<'a> Watched<'a> {
 #[test]
 fn ten_rotations_pass_unnoticed() {
     let Some(cluster) = Cluster::alone() else { return };
+    let Some(release) = Release::now() else { return };
     let wanted: usize = std::env::var("ROTATIONS").map_or(10, |number| number.parse().expect("ROTATIONS is a number"));
     let mesh = Namespace::injected("rotation");
-    let _set = LifetimeSet::to("60s", &cluster);
+    let _set = LifetimeSet::to("60s", release, &cluster);
 
     mesh.apply(echo_with_service("server"));
     mesh.apply([mode("STRICT"), service_account("gone"), echo("gone")]);

@@ -5,74 +5,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tests::cluster::manifests::{calls, echo, echo_with_service, mode, pod, pod_of, service_account};
-use tests::cluster::{Certificate, Cluster, Load, Namespace, START, SYSTEM, long, must, run, skipped, until};
-
-const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/pinnace");
-
-/// How long the control plane may take to be replaced once.
-const ROLLED: Duration = Duration::from_secs(180);
-
-fn helm(arguments: &[&str]) -> Result<String, String> {
-    let whole = [&["--namespace", SYSTEM], arguments].concat();
-    run("helm", &whole, "", ROLLED).ok()
-}
-
-/// The release as it was, put back at the end.
-struct Release {
-    revision: String,
-    back: bool,
-}
-
-impl Release {
-    fn now() -> Option<Self> {
-        if std::process::Command::new("helm").arg("version").output().is_err() {
-            skipped("helm is not on the PATH; hack/test puts it there");
-            return None;
-        }
-        let history = match helm(&["history", "pinnace", "--max", "1", "-o", "json"]) {
-            Ok(history) => history,
-            Err(reason) => {
-                skipped(&format!("the mesh is not a release of helm named pinnace: {reason}"));
-                return None;
-            }
-        };
-        let history: serde_json::Value = serde_json::from_str(&history).unwrap();
-        Some(Self {
-            revision: history[0]["revision"].to_string(),
-            back: false,
-        })
-    }
-
-    fn roll_back(&mut self) {
-        self.back = true;
-        helm(&["rollback", "pinnace", &self.revision]).unwrap();
-        rolled_out();
-    }
-}
-
-impl Drop for Release {
-    fn drop(&mut self) {
-        if !self.back {
-            let _ = helm(&["rollback", "pinnace", &self.revision]);
-        }
-    }
-}
-
-fn rolled_out() {
-    for name in ["pinnace-operator", "pinnace-webhook"] {
-        must(&[
-            "--namespace",
-            SYSTEM,
-            "rollout",
-            "status",
-            &format!("deployment/{name}"),
-            "--timeout=110s",
-        ]);
-    }
-}
+use tests::cluster::{Certificate, Cluster, Load, Namespace, Release, START, SYSTEM, long, must, until};
 
 /// The pods that a Deployment has.
 fn pods(deployment: &str) -> Vec<String> {
@@ -121,9 +57,7 @@ fn an_upgrade_refuses_no_pod_and_fails_no_request() {
         // Whatever becomes of the upgrade, the other thread has to end.
         let upgraded = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             let levels = ["--set", "webhook.logLevel=debug", "--set", "operator.logLevel=debug"];
-            let upgrade = [&["upgrade", "pinnace", CHART, "--reuse-values"], &levels[..]].concat();
-            helm(&upgrade).unwrap();
-            rolled_out();
+            release.upgrade(&levels);
             // Those that were replaced end after the rollout is done.
             until("all are new", START, || {
                 let old: Vec<_> = pods("pinnace-webhook")

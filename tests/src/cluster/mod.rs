@@ -13,6 +13,7 @@ mod kubectl;
 mod load;
 pub mod manifests;
 mod namespace;
+mod release;
 mod sidecar;
 mod wait;
 pub mod wire;
@@ -25,6 +26,7 @@ pub use certificate::{Certificate, field};
 pub use kubectl::{Said, kubectl, must, must_with, run, spawn};
 pub use load::{Load, unharmed};
 pub use namespace::Namespace;
+pub use release::{CHART, Release, has_helm, helm};
 pub use sidecar::Sidecar;
 pub use wait::{holds, until};
 
