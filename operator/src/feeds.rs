@@ -10,20 +10,25 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::core::DeserializeGuard;
 use kube::runtime::watcher;
 use kube::{Api, Client, Resource, ResourceExt};
-use mesh_api::{DestinationRule, PeerAuthentication, destination_rule, peer_authentication};
+use mesh_api::request_authentication::RequestAuthenticationPolicy;
+use mesh_api::{
+    AuthorizationPolicy, DestinationRule, PeerAuthentication, RequestAuthentication, authorization_policy,
+    destination_rule, peer_authentication, request_authentication,
+};
+use mesh_core::authorization::policy::Target;
 use serde::de::DeserializeOwned;
 use tokio::sync::{Notify, watch};
 use tracing::warn;
 
-use crate::index::Index;
 use crate::index::changes::Named;
 use crate::index::records::{PodRecord, ServiceRecord, SliceRecord};
+use crate::index::{Index, World};
 use crate::kubernetes::watch::{Change, follow};
 use crate::metrics::Metrics;
 
 /// The first lists that must be complete before anything is decided or served: pods, Services, EndpointSlices,
-/// PeerAuthentications and DestinationRules.
-pub const FEEDS: usize = 5;
+/// PeerAuthentications, AuthorizationPolicies, RequestAuthentications and DestinationRules.
+pub const FEEDS: usize = 7;
 
 /// How many feeds have completed their first list.
 pub type Progress = watch::Sender<usize>;
@@ -33,6 +38,10 @@ pub type Progress = watch::Sender<usize>;
 pub struct Policies {
     /// The PeerAuthentications.
     pub peer_authentications: Held<PeerAuthentication>,
+    /// The AuthorizationPolicies.
+    pub authorization_policies: Held<AuthorizationPolicy>,
+    /// The RequestAuthentications.
+    pub request_authentications: Held<RequestAuthentication>,
     /// The DestinationRules.
     pub destination_rules: Held<DestinationRule>,
 }
@@ -135,6 +144,34 @@ pub async fn run(
             policies.peer_authentications.take(name, resource);
         },
     );
+    let authorization_policies = feed::<AuthorizationPolicy>(
+        Api::all(client.clone()),
+        &progress,
+        metrics.clone(),
+        || {
+            let held = policies.authorization_policies.names();
+            let known = |world: &World| world.enforced().authorization().names().chain(held).collect();
+            index.read(|world, _| known(world))
+        },
+        |name, resource| {
+            take_authorization_policy(&index, name, resource);
+            policies.authorization_policies.take(name, resource);
+        },
+    );
+    let request_authentications = feed::<RequestAuthentication>(
+        Api::all(client.clone()),
+        &progress,
+        metrics.clone(),
+        || {
+            let held = policies.request_authentications.names();
+            let known = |world: &World| world.enforced().tokens().names().chain(held).collect();
+            index.read(|world, _| known(world))
+        },
+        |name, resource| {
+            take_request_authentication(&index, name, resource);
+            policies.request_authentications.take(name, resource);
+        },
+    );
     let destination_rules = feed::<DestinationRule>(
         Api::all(client),
         &progress,
@@ -148,7 +185,15 @@ pub async fn run(
             policies.destination_rules.take(name, resource);
         },
     );
-    tokio::join!(pods, services, slices, authentications, destination_rules);
+    tokio::join!(
+        pods,
+        services,
+        slices,
+        authentications,
+        authorization_policies,
+        request_authentications,
+        destination_rules
+    );
 }
 
 /// Puts a PeerAuthentication into the index. One that does not parse leaves the last good one in force.
@@ -156,6 +201,40 @@ pub fn take_policy(index: &Index, name: &Named, resource: Option<&PeerAuthentica
     match resource.map(peer_authentication::parse).transpose() {
         Ok(policy) => index.apply(|world, mesh| world.policy(name, policy, &mesh.root_namespace)),
         Err(errors) => not_in_force("PeerAuthentication", name, &errors),
+    }
+}
+
+/// Puts an AuthorizationPolicy into the index. One that does not parse leaves the last good one in force; where there is
+/// none, what does not parse allows nothing and denies everything.
+pub fn take_authorization_policy(index: &Index, name: &Named, resource: Option<&AuthorizationPolicy>) {
+    match resource.map(|resource| authorization_policy::parse(resource).map_err(|errors| (resource, errors))) {
+        None => index.apply(|world, mesh| world.authorization_policy(name, None, &mesh.root_namespace)),
+        Some(Ok(policy)) => {
+            index.apply(|world, mesh| world.authorization_policy(name, Some(policy), &mesh.root_namespace));
+        }
+        Some(Err((resource, errors))) => {
+            not_in_force("AuthorizationPolicy", name, &errors);
+            let strictest = authorization_policy::strictest(resource);
+            index.apply(|world, mesh| world.unparsed_authorization_policy(name, strictest, &mesh.root_namespace));
+        }
+    }
+}
+
+/// Puts a RequestAuthentication into the index. One that does not parse leaves the last good one in force; where there is
+/// none, tokens for a rule that does not parse are refused.
+pub fn take_request_authentication(index: &Index, name: &Named, resource: Option<&RequestAuthentication>) {
+    let rules = |(target, policy): (Target, RequestAuthenticationPolicy)| (target, policy.rules);
+    match resource.map(|resource| request_authentication::parse(resource).map_err(|errors| (resource, errors))) {
+        None => index.apply(|world, mesh| world.request_authentication(name, None, &mesh.root_namespace)),
+        Some(Ok(policy)) => {
+            let policy = Some(rules(policy));
+            index.apply(|world, mesh| world.request_authentication(name, policy, &mesh.root_namespace));
+        }
+        Some(Err((resource, errors))) => {
+            not_in_force("RequestAuthentication", name, &errors);
+            let strictest = rules(request_authentication::strictest(resource));
+            index.apply(|world, mesh| world.unparsed_request_authentication(name, strictest, &mesh.root_namespace));
+        }
     }
 }
 

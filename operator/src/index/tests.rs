@@ -1,5 +1,7 @@
 //! The index, tested by feeding it Kubernetes' objects as the API server writes them.
 
+mod enforced;
+
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Pod, Service};

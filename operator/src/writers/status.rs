@@ -8,14 +8,18 @@ use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{Api, Patch, PatchParams};
 use kube::{Client, Resource, ResourceExt};
-use mesh_api::{destination_rule, peer_authentication};
+use mesh_api::{authorization_policy, destination_rule, peer_authentication, request_authentication};
+use mesh_core::jwt::Rule;
 use mesh_core::peer_authentication::Policy;
+use mesh_wire::request_authentication::Jwks;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 use tracing::warn;
 
 use crate::feeds::{Held, Policies};
-use crate::index::Index;
+use crate::index::changes::Named;
+use crate::index::targeted::{Entry, Targeted};
+use crate::index::{Index, World};
 use crate::kubernetes::leader::Leadership;
 use crate::metrics::Metrics;
 
@@ -56,6 +60,42 @@ pub async fn keep(
             changed(held).await;
         }
     };
+    let authorization_policies = async {
+        let held = &policies.authorization_policies;
+        loop {
+            for resource in held.all() {
+                let new = index.read(|world, mesh| {
+                    let root = &mesh.root_namespace;
+                    let workloads = workloads(world, world.enforced().authorization(), &resource, root);
+                    authorization_policy::status(&resource, workloads, root, &now())
+                });
+                let differs = resource.status.as_ref() != Some(&new);
+                if differs && !writer.write(&resource, &new).await {
+                    break;
+                }
+            }
+            changed(held).await;
+        }
+    };
+    let request_authentications = async {
+        let held = &policies.request_authentications;
+        loop {
+            for resource in held.all() {
+                let new = index.read(|world, mesh| {
+                    let root = &mesh.root_namespace;
+                    let tokens = world.enforced().tokens();
+                    let workloads = workloads(world, tokens, &resource, root);
+                    let missing = tokens.get(&named(&resource)).map(|entry| missing_keys(world, entry));
+                    request_authentication::status(&resource, workloads, missing.as_deref(), root, &now())
+                });
+                let differs = resource.status.as_ref() != Some(&new);
+                if differs && !writer.write(&resource, &new).await {
+                    break;
+                }
+            }
+            changed(held).await;
+        }
+    };
     let destination_rules = async {
         let held = &policies.destination_rules;
         loop {
@@ -73,7 +113,36 @@ pub async fn keep(
             changed(held).await;
         }
     };
-    tokio::join!(authentications, destination_rules);
+    tokio::join!(
+        authentications,
+        authorization_policies,
+        request_authentications,
+        destination_rules
+    );
+}
+
+fn named<K: ResourceExt>(resource: &K) -> Named {
+    let namespace = resource.namespace().unwrap_or_default();
+    (namespace.into(), resource.name_any().into())
+}
+
+/// How many workloads what is in force of a policy is for.
+fn workloads<P, K: ResourceExt>(world: &World, policies: &Targeted<P>, resource: &K, root: &str) -> Option<usize> {
+    let name = named(resource);
+    let entry = policies.get(&name)?;
+    Some(world.workloads(&name, &entry.target, root))
+}
+
+/// A sentence about each issuer of a policy whose keys are not known.
+fn missing_keys(world: &World, entry: &Entry<Vec<Rule>>) -> Vec<String> {
+    let missing = entry
+        .policy
+        .iter()
+        .filter_map(|rule| match world.enforced().keys_of(&entry.name.0, rule) {
+            Jwks::Known(_) => None,
+            Jwks::Missing(reason) => Some(format!("issuer {}: {reason}", rule.issuer)),
+        });
+    missing.collect()
 }
 
 fn now() -> Time {

@@ -22,7 +22,7 @@ pub fn status(resource: &AuthorizationPolicy, workloads: Option<usize>, root_nam
         Ok((target, policy)) => (verdict(&target, &policy, root_namespace), complete(&policy)),
         Err(errors) => {
             let message = format!(
-                "{}; until it is mended, what does not parse allows nothing and denies everything",
+                "{}; the last good one stays in force; where there was none, what does not parse allows nothing and denies everything",
                 crate::join(&errors)
             );
             (Verdict::no("Invalid", message), all_fields())

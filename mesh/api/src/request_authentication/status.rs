@@ -46,7 +46,7 @@ fn verdict(resource: &RequestAuthentication, root_namespace: &str) -> Verdict {
         Ok(parsed) => parsed,
         Err(errors) => {
             let message = format!(
-                "{}; until it is mended, tokens for a rule that does not parse are refused",
+                "{}; the last good one stays in force; where there was none, tokens for a rule that does not parse are refused",
                 crate::join(&errors)
             );
             return Verdict::no("Invalid", message);
