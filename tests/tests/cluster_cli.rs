@@ -71,9 +71,15 @@ fn live_sidecars_are_shown_from_every_replica() {
         let rows = json(&format!("proxy-status -n {}", mesh.name));
         let rows = rows.as_array().unwrap().clone();
         let synced = |row: &Value| {
-            ["TrustBundle", "Workload", "InboundPolicy"]
-                .iter()
-                .all(|kind| row["types"][kind]["status"] == "SYNCED")
+            [
+                "TrustBundle",
+                "Workload",
+                "InboundPolicy",
+                "AuthorizationPolicies",
+                "RequestAuthentications",
+            ]
+            .iter()
+            .all(|kind| row["types"][kind]["status"] == "SYNCED")
         };
         if rows.len() == 2 && rows.iter().all(synced) {
             Ok(rows)

@@ -296,6 +296,7 @@ impl Mesh {
 mod tests {
     use super::*;
     use crate::discovery::authorization::{Compiled, Ready};
+    use crate::discovery::tests::JWKS;
     use crate::discovery::{Limits, Lookup};
     use mesh_core::authorization::policy::{Action, Policy};
     use mesh_core::destination::Destination;
@@ -363,7 +364,7 @@ mod tests {
             policies: vec![RequestAuthentication {
                 namespace: "shop".into(),
                 name: "jwt".into(),
-                rules: vec![(rule, Jwks::Known("{\"keys\": []}".into()))],
+                rules: vec![(rule, Jwks::Known(JWKS.into()))],
             }],
         };
         (calls, tokens)

@@ -9,8 +9,9 @@ use mesh_wire::delta::Encoded;
 use mesh_wire::request_authentication::{Jwks, RequestAuthentications};
 use serde_json::Value;
 
-/// The keys of an issuer, as RFC 7517 writes them.
-const JWKS: &str = r#"{"keys": []}"#;
+/// A key set (the key of RFC 8037, appendix A.2).
+const JWKS: &str =
+    r#"{"keys": [{"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
 
 fn authorization(index: &Index, key: &str, spec: Value) {
     let (namespace, name) = key.split_once('/').unwrap();

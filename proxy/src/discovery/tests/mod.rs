@@ -33,6 +33,10 @@ const OWN: [&str; 5] = [
     REQUEST_AUTHENTICATIONS,
 ];
 
+/// A key set (the key of RFC 8037, appendix A.2).
+pub(super) const JWKS: &str =
+    r#"{"keys": [{"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
+
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// A proxy's client on its way to `operator`.
@@ -212,7 +216,7 @@ async fn a_proxy_is_ready_once_it_knows_itself_and_whom_to_trust() {
         mesh.authorization().is_none(),
         "the one without the other is half of it"
     );
-    let message = tokens("{\"keys\": []}");
+    let message = tokens(JWKS);
     assert_eq!(say(&mut stream, REQUEST_AUTHENTICATIONS, "1", &message).await, None);
     assert!(mesh.authorization().is_some());
     assert!(!mesh.is_ready());
@@ -449,7 +453,7 @@ async fn policies_that_are_not_understood_leave_the_last_good_ones() {
         },
     ) = connected(Limits::default()).await;
     let mut changes = mesh.inbound_changes();
-    let good = (calls(Action::Allow), tokens("{\"keys\": []}"));
+    let good = (calls(Action::Allow), tokens(JWKS));
     assert_eq!(say(&mut stream, AUTHORIZATION_POLICIES, "1", &good.0).await, None);
     assert_eq!(say(&mut stream, REQUEST_AUTHENTICATIONS, "1", &good.1).await, None);
     assert!(changes.has_changed().unwrap());
