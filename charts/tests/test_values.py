@@ -109,6 +109,21 @@ class Values(unittest.TestCase):
             # Loopback alone serves the debug pages; nobody else is to try.
             self.assertNotIn("15013", policy)
 
+    def test_every_resource_is_validated_and_the_operators_to_read(self):
+        taken, said = template()
+        self.assertTrue(taken, said)
+        parts = [" ".join(part.split()) for part in said.split("\n---")]
+        validator = next(part for part in parts if "kind: ValidatingWebhookConfiguration" in part)
+        role = next(part for part in parts if "kind: ClusterRole " in part and "name: pinnace-operator " in part)
+        for crd in sorted((CHART / "files/crds").iterdir()):
+            plural, group = crd.name.removesuffix(".yaml").split(".", 1)
+            with self.subTest(plural):
+                # A resource has its list in the rule of its group.
+                named = rf"apiGroups: \[{group}\] (apiVersions: \S+ operations: \[CREATE, UPDATE\] )?resources: \[[^]]*\b{plural}"
+                self.assertRegex(validator, named + r"[\],]")
+                self.assertRegex(role, named + r"[\],]")
+                self.assertRegex(role, named + r"/status[\],]")
+
     def test_no_certificate_of_an_authority_is_templated(self):
         taken, said = template()
         self.assertTrue(taken, said)

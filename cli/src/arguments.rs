@@ -80,6 +80,13 @@ pub(crate) enum Command {
         #[command(subcommand)]
         what: ProxyConfig,
     },
+    /// Whether resources in files are accepted, as the webhook would say, and without fields that nobody knows. Asks no cluster.
+    #[command(visible_alias = "v", after_help = VALIDATE)]
+    Validate {
+        /// Files, folders with all in them (.yaml, .yml, .json), or - for standard input.
+        #[arg(short = 'f', long = "filename", value_name = "PATH", num_args = 1.., required = true)]
+        files: Vec<PathBuf>,
+    },
     /// The versions of this command, of the control plane's replicas, and of the proxies.
     #[command(after_help = VERSION)]
     Version {
@@ -159,6 +166,13 @@ const PROXY_CONFIG: &str = "Examples:
   pinnace pc secret web-6f7d.shop -o json
   pinnace pc log deployment/web -n shop --level debug";
 
+const VALIDATE: &str = "Examples:
+  pinnace validate -f policies/
+  pinnace validate -f a.yaml b.yaml -o json
+  helm template . | pinnace validate -f -
+
+Ends with 1 if a resource is not accepted.";
+
 const VERSION: &str = "Examples:
   pinnace version
   pinnace version --remote=false -o json";
@@ -186,13 +200,20 @@ mod tests {
             "pinnace pc policies web-1",
             "pinnace pc log web-1 --level proxy::inbound:debug,h2:off",
             "pinnace pc log web-1 -r",
+            "pinnace validate -f a.yaml b -o json",
+            "pinnace v -f a.yaml -f - -n shop",
             "pinnace version --remote=false -o short",
             "pinnace pc clusters --forwarded 127.0.0.1:15000",
         ] {
             let parsed = CommandLine::try_parse_from(line.split(' '));
             assert!(parsed.is_ok(), "{line}: {}", parsed.unwrap_err());
         }
-        for line in ["pinnace", "pinnace pc clusters", "pinnace pc clusters a -o xml"] {
+        for line in [
+            "pinnace",
+            "pinnace validate",
+            "pinnace pc clusters",
+            "pinnace pc clusters a -o xml",
+        ] {
             assert!(CommandLine::try_parse_from(line.split(' ')).is_err(), "{line}");
         }
     }

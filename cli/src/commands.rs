@@ -2,6 +2,7 @@
 
 pub(crate) mod proxy_config;
 mod proxy_status;
+mod validate;
 mod version;
 
 use futures::StreamExt as _;
@@ -22,6 +23,7 @@ pub(crate) async fn run(line: CommandLine) -> Result<u8, Failure> {
     match command {
         Command::ProxyStatus { proxy } => proxy_status::run(&global, proxy.as_deref()).await,
         Command::ProxyConfig { what } => proxy_config::run(&global, what).await,
+        Command::Validate { files } => validate::run(&global, &files),
         Command::Version { remote } => version::run(&global, remote).await,
     }
 }

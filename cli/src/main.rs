@@ -1,5 +1,6 @@
 //! `pinnace`: asks the mesh. A command line passes [`arguments`], is run by one of [`commands`], which asks the live proxies and
-//! all of the operator's replicas through [`cluster`] (ports forwarded by the API server), and prints by [`output`]. A failure
+//! all of the operator's replicas through [`cluster`] (ports forwarded by the API server), or looks at files, and prints by
+//! [`output`]. A failure
 //! ends with its own exit status and says what to do ([`failure`]).
 
 mod arguments;

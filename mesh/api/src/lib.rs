@@ -20,6 +20,7 @@ mod schema;
 pub mod selector;
 pub mod status;
 pub mod target;
+mod unknown;
 pub mod validation;
 
 pub use authorization_policy::{AuthorizationPolicy, AuthorizationPolicySpec};

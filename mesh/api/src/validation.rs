@@ -4,7 +4,61 @@
 use serde_json::Value;
 
 use crate::authorization_policy::{self, DRY_RUN};
-use crate::{Invalid, destination_rule, peer_authentication, request_authentication};
+use crate::{Invalid, crd, destination_rule, peer_authentication, request_authentication, unknown};
+
+/// A kind of the mesh's resources.
+#[derive(Clone, Copy, Debug)]
+pub struct Kind {
+    /// Its group.
+    pub group: &'static str,
+    /// Its name.
+    pub name: &'static str,
+    /// The versions that are served, the stored one first.
+    pub versions: &'static [&'static str],
+    crd: fn() -> Value,
+}
+
+/// All of them.
+pub const KINDS: [Kind; 4] = [
+    Kind {
+        group: "security.istio.io",
+        name: "AuthorizationPolicy",
+        versions: &["v1", "v1beta1"],
+        crd: crd::authorization_policy,
+    },
+    Kind {
+        group: "networking.istio.io",
+        name: "DestinationRule",
+        versions: &["v1", "v1beta1", "v1alpha3"],
+        crd: crd::destination_rule,
+    },
+    Kind {
+        group: "security.istio.io",
+        name: "PeerAuthentication",
+        versions: &["v1", "v1beta1"],
+        crd: crd::peer_authentication,
+    },
+    Kind {
+        group: "security.istio.io",
+        name: "RequestAuthentication",
+        versions: &["v1", "v1beta1"],
+        crd: crd::request_authentication,
+    },
+];
+
+impl Kind {
+    /// The kind of a group and name.
+    #[must_use]
+    pub fn of(group: &str, name: &str) -> Option<&'static Self> {
+        KINDS.iter().find(|kind| kind.group == group && kind.name == name)
+    }
+
+    /// Every field of an object that the kind does not have, and that the API server would drop without a word.
+    #[must_use]
+    pub fn unknown_fields(&self, object: &Value) -> Vec<Invalid> {
+        unknown::fields(&(self.crd)(), object)
+    }
+}
 
 /// Judges an object of a group and kind: its warnings, or everything that is wrong. `None`: it is none of the mesh's
 /// resources.
@@ -134,7 +188,44 @@ mod tests {
                 );
             }
         }
+        for kind in KINDS {
+            assert!(
+                judged(kind.group, kind.name, json!({}), json!({})).is_some(),
+                "{kind:?}"
+            );
+            let served = (kind.crd)()["spec"]["versions"].as_array().unwrap().clone();
+            let names: Vec<_> = served.iter().map(|version| version["name"].as_str().unwrap()).collect();
+            assert_eq!(names, kind.versions, "{}", kind.name);
+            assert_eq!(Kind::of(kind.group, kind.name).unwrap().versions, kind.versions);
+        }
         assert_eq!(judged("networking.istio.io", "Sidecar", json!({}), json!({})), None);
         assert_eq!(judged("apps", "AuthorizationPolicy", json!({}), json!({})), None);
+    }
+
+    /// The manifests that must apply as they stand.
+    #[test]
+    fn the_acceptance_manifests_are_accepted() {
+        for (kind, text, warned) in [
+            (
+                "AuthorizationPolicy",
+                include_str!("../../../tests/acceptance/06-authorization-principal.yaml"),
+                0,
+            ),
+            (
+                "AuthorizationPolicy",
+                include_str!("../../../tests/acceptance/07-authorization-path.yaml"),
+                0,
+            ),
+            (
+                "RequestAuthentication",
+                include_str!("../../../tests/acceptance/08-jwt-issuer.yaml"),
+                1,
+            ),
+        ] {
+            let object: Value = serde_yaml::from_str(text).unwrap();
+            assert_eq!(object["kind"], kind);
+            let judged = judge(SECURITY, kind, &object, "istio-system").unwrap();
+            assert_eq!(judged.map(|warnings| warnings.len()), Ok(warned), "{text}");
+        }
     }
 }
