@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::commands::eval::Eval;
 use crate::commands::proxy_config::{clusters, endpoints, listeners, log};
 use crate::failure::STATUSES;
 use crate::output::Format;
@@ -86,6 +87,12 @@ pub(crate) enum Command {
         /// Files, folders with all in them (.yaml, .yml, .json), or - for standard input.
         #[arg(short = 'f', long = "filename", value_name = "PATH", num_args = 1.., required = true)]
         files: Vec<PathBuf>,
+    },
+    /// What the policies in files would decide; no cluster is needed.
+    #[command(subcommand_required = true, arg_required_else_help = true)]
+    Eval {
+        #[command(subcommand)]
+        what: Eval,
     },
     /// The versions of this command, of the control plane's replicas, and of the proxies.
     #[command(after_help = VERSION)]
@@ -204,6 +211,7 @@ mod tests {
             "pinnace v -f a.yaml -f - -n shop",
             "pinnace version --remote=false -o short",
             "pinnace pc clusters --forwarded 127.0.0.1:15000",
+            "pinnace eval authz -f a.yaml b/ --requests - -o json --jwks-uri https://i/keys?a=b=keys.json",
         ] {
             let parsed = CommandLine::try_parse_from(line.split(' '));
             assert!(parsed.is_ok(), "{line}: {}", parsed.unwrap_err());

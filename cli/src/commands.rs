@@ -1,5 +1,6 @@
 //! The verbs, a file each.
 
+pub(crate) mod eval;
 pub(crate) mod proxy_config;
 mod proxy_status;
 mod validate;
@@ -24,6 +25,7 @@ pub(crate) async fn run(line: CommandLine) -> Result<u8, Failure> {
         Command::ProxyStatus { proxy } => proxy_status::run(&global, proxy.as_deref()).await,
         Command::ProxyConfig { what } => proxy_config::run(&global, what).await,
         Command::Validate { files } => validate::run(&global, &files),
+        Command::Eval { what } => eval::run(&global, &what),
         Command::Version { remote } => version::run(&global, remote).await,
     }
 }

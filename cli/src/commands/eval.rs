@@ -1,0 +1,56 @@
+//! `eval`: what the policies in files would decide, with the sidecar's own engine and without a cluster.
+
+mod authz;
+mod manifests;
+mod request;
+
+use std::path::PathBuf;
+
+use clap::Subcommand;
+
+use crate::arguments::Global;
+use crate::failure::Failure;
+
+/// What is evaluated.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Eval {
+    /// Which requests the policies in files let through.
+    #[command(after_help = AUTHZ)]
+    Authz(Authz),
+}
+
+/// See [`Eval::Authz`].
+#[derive(Debug, clap::Args)]
+pub(crate) struct Authz {
+    /// Files of manifests, or folders of such files (.yaml, .yml, .json).
+    #[arg(short, long = "filename", value_name = "PATH", required = true, num_args = 1..)]
+    files: Vec<PathBuf>,
+    /// The requests, one JSON object on each line; `-` is standard input.
+    #[arg(long, value_name = "FILE")]
+    requests: PathBuf,
+    /// The keys of a jwksUri, or of the issuer of a rule that has no keys of its own, as a file.
+    #[arg(long, value_name = "URI=FILE", value_parser = key_file)]
+    jwks_uri: Vec<(String, PathBuf)>,
+}
+
+const AUTHZ: &str = "Examples:
+  pinnace eval authz -f policies/ --requests requests.jsonl -o json
+  pinnace eval authz -f policy.yaml --requests - --jwks-uri https://keycloak/certs=keys.json
+
+A request, of which only what matters need be there:
+  {\"id\": 1, \"protocol\": \"http\", \"source\": {\"principal\": \"cluster.local/ns/a/sa/b\", \"ip\": \"10.0.0.1\", \"mtls\": true},
+   \"destination\": {\"namespace\": \"shop\", \"labels\": {\"app\": \"cart\"}, \"port\": 8080},
+   \"method\": \"GET\", \"path\": \"/api\", \"host\": \"cart.shop\", \"headers\": {\"x-a\": [\"1\", \"2\"]}, \"jwt\": null}";
+
+fn key_file(text: &str) -> Result<(String, PathBuf), String> {
+    // A URI may have a '=' itself.
+    let (uri, file) = text.rsplit_once('=').ok_or("expected URI=FILE")?;
+    Ok((uri.to_owned(), file.into()))
+}
+
+/// Runs the verb; the exit status.
+pub(crate) fn run(global: &Global, what: &Eval) -> Result<u8, Failure> {
+    match what {
+        Eval::Authz(arguments) => authz::run(global, arguments),
+    }
+}
