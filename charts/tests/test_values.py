@@ -30,6 +30,9 @@ class Values(unittest.TestCase):
             ("proxy.kernelTLS=on", "/proxy/kernelTLS"),
             ("networkPolicy.metricsFrom=null", "/networkPolicy"),
             ("networkPolicy.apiServerPorts={70000}", "/networkPolicy/apiServerPorts/0"),
+            ("networkPolicy.keyServerPorts={0}", "/networkPolicy/keyServerPorts/0"),
+            ("jwks.blockedCIDRs={example.com}", "/jwks/blockedCIDRs/0"),
+            ("jwks.refreshInterval=often", "/jwks/refreshInterval"),
         ]:
             with self.subTest(setting):
                 taken, said = template(setting)
@@ -83,6 +86,23 @@ class Values(unittest.TestCase):
         for namespace in ("shop", "payments"):
             self.assertIn(f"name: pinnace-operator-secrets\n  namespace: {namespace}\n", said)
         self.assertIn('value: "shop,payments,istio-system"', said)
+
+    def test_key_servers_can_be_told(self):
+        def operator(*settings):
+            taken, said = template(*settings)
+            self.assertTrue(taken, said)
+            parts = said.split("\n---")
+            deployment = next(part for part in parts if "kind: Deployment\n" in part and "name: pinnace-operator\n" in part)
+            return deployment, any("name: pinnace-operator-key-server-roots\n" in part for part in parts if "kind: ConfigMap" in part)
+
+        plain, roots = operator()
+        self.assertNotIn("JWKS_", plain)
+        self.assertFalse(roots)
+        told, roots = operator("jwks.blockedCIDRs={10.0.0.0/8,fd00::1}", "jwks.extraRootCA=pem", "jwks.refreshInterval=5m")
+        self.assertIn('{name: JWKS_BLOCKED_CIDRS, value: "10.0.0.0/8,fd00::1"}', told)
+        self.assertIn('{name: PILOT_JWT_PUB_KEY_REFRESH_INTERVAL, value: "5m"}', told)
+        self.assertIn("configMap: {name: pinnace-operator-key-server-roots}", told)
+        self.assertTrue(roots)
 
     def test_network_policies_are_there_when_they_are_asked_for(self):
         taken, said = template()

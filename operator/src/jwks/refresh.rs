@@ -55,18 +55,17 @@ pub async fn keep<P>(
 {
     let running: Arc<Semaphore> = Arc::new(Semaphore::new(CONCURRENT));
     let ages = Ages::default();
-    let mut tasks: HashMap<KeyOrigin, (Duration, JoinHandle<()>)> = HashMap::new();
+    let mut tasks: HashMap<KeyOrigin, (watch::Sender<Duration>, JoinHandle<()>)> = HashMap::new();
     loop {
         let now = wanted.borrow_and_update().clone();
         tasks.retain(|origin, (timeout, task)| {
-            if now.get(origin) == Some(timeout) {
+            if let Some(now) = now.get(origin) {
+                timeout.send_replace(*now);
                 return true;
             }
             task.abort();
-            if !now.contains_key(origin) {
-                ages.lock().unwrap_or_else(PoisonError::into_inner).remove(origin);
-                publish(origin, None);
-            }
+            ages.lock().unwrap_or_else(PoisonError::into_inner).remove(origin);
+            publish(origin, None);
             false
         });
         let mut left_out = 0;
@@ -82,6 +81,7 @@ pub async fn keep<P>(
                 );
                 continue;
             }
+            let (say, timeout) = watch::channel(timeout);
             let one = Origin {
                 client: client.clone(),
                 origin: origin.clone(),
@@ -92,7 +92,7 @@ pub async fn keep<P>(
                 metrics: metrics.clone(),
                 ages: ages.clone(),
             };
-            tasks.insert(origin, (timeout, tokio::spawn(one.run())));
+            tasks.insert(origin, (say, tokio::spawn(one.run())));
         }
         if left_out > 0 {
             warn!(
@@ -113,7 +113,7 @@ pub async fn keep<P>(
 struct Origin<P> {
     client: Arc<Client>,
     origin: KeyOrigin,
-    timeout: Duration,
+    timeout: watch::Receiver<Duration>,
     times: Times,
     running: Arc<Semaphore>,
     publish: P,
@@ -129,7 +129,8 @@ impl<P: Fn(&KeyOrigin, Option<Jwks>)> Origin<P> {
             let fetched = {
                 // It is never closed.
                 let _permit = self.running.acquire().await;
-                self.client.fetch(&self.origin, self.timeout).await
+                let timeout = *self.timeout.borrow();
+                self.client.fetch(&self.origin, timeout).await
             };
             let wait = match fetched {
                 Ok(jwks) => {
