@@ -91,11 +91,11 @@ pub struct JwtRule {
     #[schemars(with = "Option<Vec<NotEmpty>>")]
     pub audiences: Option<Vec<String>>,
     /// Where the issuer's keys are; absent beside an absent jwks: where its OpenID discovery document says.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::http_url")]
     pub jwks_uri: Option<String>,
     /// Another name of jwksUri.
-    #[serde(rename = "jwks_uri", skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "jwks_uri", default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::http_url")]
     pub jwks_uri_alias: Option<String>,
     /// The issuer's keys, as a JSON Web Key Set.
@@ -122,7 +122,7 @@ pub struct JwtRule {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output_claim_to_headers: Option<Vec<ClaimToHeader>>,
     /// How long fetching the keys may take.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::duration")]
     pub timeout: Option<String>,
     /// Claims whose text is a list with spaces between its items.
