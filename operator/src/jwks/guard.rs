@@ -48,6 +48,16 @@ impl Guard {
         }
     }
 
+    /// Refuses these ranges alone.
+    #[cfg(test)]
+    pub(super) fn only(blocked: Vec<AddressRange>) -> Self {
+        Self {
+            builtin: false,
+            blocked,
+            protected: ArcSwap::new(Arc::new(Some(HashSet::new()))),
+        }
+    }
+
     /// Takes the addresses of the nodes and of the API server.
     pub fn protect(&self, addresses: HashSet<IpAddr>) {
         self.protected.store(Arc::new(Some(addresses)));

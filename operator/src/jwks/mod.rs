@@ -55,3 +55,6 @@ pub async fn run(index: Arc<Index>, client: Arc<Client>, times: Times, metrics: 
     };
     tokio::join!(look, keep(client, times, wanted, publish, metrics));
 }
+
+#[cfg(test)]
+mod tests;
