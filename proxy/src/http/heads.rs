@@ -170,7 +170,7 @@ impl Reader {
                 Part::Other | Part::Refused => return None,
                 _ => {}
             }
-            let Some(length) = bytes[at..].iter().position(|byte| *byte == b'\n') else {
+            let Some(length) = memchr::memchr(b'\n', &bytes[at..]) else {
                 self.begun.extend_from_slice(&bytes[at..]);
                 if self.begun.len() > MOST_HEAD_BYTES {
                     // Longer than hyper takes.

@@ -81,9 +81,11 @@ pub(super) struct Opener {
 }
 
 /// A request that passes.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Passed {
     claims: Option<Arc<Claims>>,
+    /// As many proxies were believed about its client.
+    trusted_proxies: u32,
 }
 
 /// A denial, told of already.
@@ -188,7 +190,10 @@ pub(super) fn still(worker: &Worker, caller: &Caller, opener: &Opener) -> Option
 pub(super) fn request(worker: &Worker, caller: &Caller, request: &mut Request<RequestBody>) -> Result<Passed, Refused> {
     let authorization = worker.mesh.authorization().ok_or(Refused::NoPolicy)?;
     normalise(&authorization, request)?;
-    let mut passed = Passed::default();
+    let mut passed = Passed {
+        claims: None,
+        trusted_proxies: authorization.trusted_proxies,
+    };
     if !authorization.tokens.is_empty() {
         passed.claims = authenticate(worker, &authorization, caller, request)?;
     }
@@ -203,7 +208,7 @@ pub(super) fn request(worker: &Worker, caller: &Caller, request: &mut Request<Re
         headers,
         claims: passed.claims.as_deref(),
     };
-    let facts = caller.facts(headers::remote(headers, authorization.trusted_proxies), Some(http));
+    let facts = caller.facts(headers::remote(headers, passed.trusted_proxies), Some(http));
     match decide(worker, &authorization, caller, &facts, true) {
         None => Ok(passed),
         Some(denied) => Err(Refused::Denied(Box::new(denied))),
@@ -212,15 +217,14 @@ pub(super) fn request(worker: &Worker, caller: &Caller, request: &mut Request<Re
 
 impl Passed {
     /// What is kept of the request for the time after it.
-    pub(super) fn opener(self, worker: &Worker, request: &Request<RequestBody>) -> Opener {
-        let trusted = worker.mesh.authorization().map_or(0, |it| it.trusted_proxies);
+    pub(super) fn opener(self, request: &Request<RequestBody>) -> Opener {
         Opener {
             method: request.method().clone(),
             path: request.uri().path().to_owned(),
             host: host(request).to_owned(),
             headers: request.headers().clone(),
             claims: self.claims,
-            remote: headers::remote(request.headers(), trusted),
+            remote: headers::remote(request.headers(), self.trusted_proxies),
         }
     }
 }

@@ -132,7 +132,7 @@ async fn handle(context: Arc<Context>, mut request: Request<Incoming>, record: &
             return if call { grpc::refusal(response) } else { response };
         }
     };
-    let opener = switch.is_some().then(|| passed.opener(&context.worker, &request));
+    let opener = switch.is_some().then(|| passed.opener(&request));
     let request = record.count(request);
     let response = to_application(&context, request, record).await;
     context.worker.metrics.request(Direction::Inbound, response.status());
