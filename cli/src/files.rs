@@ -15,22 +15,22 @@ const DEEPEST: usize = 64;
 /// How files end that are read where a folder is named.
 const ENDINGS: [&str; 3] = ["yaml", "yml", "json"];
 
-/// What a file holds.
+/// How deep lists of objects may lie in each other.
+const DEEPEST_LIST: usize = 16;
+
+/// An object in a file, or what stands where one should be.
 #[derive(Debug, PartialEq)]
-pub(super) enum Document {
-    /// An object.
-    Object(Value),
-    /// Something that is none.
-    Unreadable {
-        /// Its file, and which of the file's documents it is.
-        file: String,
-        /// Why it is none.
-        reason: String,
-    },
+pub(crate) struct Document {
+    /// Its file.
+    pub(crate) file: String,
+    /// Which of the file's documents it is in, from 0.
+    pub(crate) at: usize,
+    /// The object, or why it is none.
+    pub(crate) object: Result<Value, String>,
 }
 
 /// The documents in files, in the order of the paths, and by name within folders.
-pub(super) fn documents(paths: &[PathBuf]) -> Result<Vec<Document>, Failure> {
+pub(crate) fn documents(paths: &[PathBuf]) -> Result<Vec<Document>, Failure> {
     let mut found = Vec::new();
     for path in paths {
         if path.as_os_str() == "-" {
@@ -102,7 +102,7 @@ fn failed(path: &Path, error: &io::Error) -> Failure {
 
 /// The objects of a text in YAML or JSON. What follows a document that cannot be read is not looked at: where it begins is not
 /// known.
-fn split(text: &str, file: &str, found: &mut Vec<Document>) {
+pub(crate) fn split(text: &str, file: &str, found: &mut Vec<Document>) {
     for (at, document) in serde_yaml::Deserializer::from_str(text).enumerate() {
         let read = serde_yaml::Value::deserialize(document).and_then(|mut value| {
             value.apply_merge()?;
@@ -111,12 +111,19 @@ fn split(text: &str, file: &str, found: &mut Vec<Document>) {
         let object = read
             .map_err(|error| error.to_string())
             .and_then(|value| serde_json::to_value(value).map_err(|error| error.to_string()));
+        let mut add = |object| {
+            found.push(Document {
+                file: file.to_owned(),
+                at,
+                object,
+            });
+        };
         match object {
             Ok(Value::Null) => {}
-            Ok(object @ Value::Object(_)) => objects(object, found),
-            Ok(_) => found.push(unreadable(file, at, "not an object")),
+            Ok(object @ Value::Object(_)) => objects(object, DEEPEST_LIST, &mut |object| add(Ok(object))),
+            Ok(_) => add(Err("not an object".to_owned())),
             Err(reason) => {
-                found.push(unreadable(file, at, &reason));
+                add(Err(reason));
                 break;
             }
         }
@@ -124,21 +131,18 @@ fn split(text: &str, file: &str, found: &mut Vec<Document>) {
 }
 
 /// An object, or those that it lists.
-fn objects(mut object: Value, found: &mut Vec<Document>) {
+fn objects(mut object: Value, depth: usize, add: &mut impl FnMut(Value)) {
     let is_list = object["kind"].as_str().is_some_and(|kind| kind.ends_with("List"));
     match object.get_mut("items").map(Value::take) {
-        Some(Value::Array(items)) if is_list => found.extend(items.into_iter().map(Document::Object)),
+        Some(Value::Array(items)) if is_list && depth > 0 => {
+            for item in items {
+                objects(item, depth - 1, add);
+            }
+        }
         Some(other) => {
             object["items"] = other;
-            found.push(Document::Object(object));
+            add(object);
         }
-        None => found.push(Document::Object(object)),
-    }
-}
-
-fn unreadable(file: &str, at: usize, reason: &str) -> Document {
-    Document::Unreadable {
-        file: format!("{file}[{at}]"),
-        reason: reason.to_owned(),
+        None => add(object),
     }
 }

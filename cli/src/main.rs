@@ -7,6 +7,7 @@ mod arguments;
 mod cluster;
 mod commands;
 mod failure;
+mod files;
 mod output;
 mod pages;
 

@@ -1,8 +1,6 @@
 //! `validate`: whether the resources in files are accepted, by the parser that the webhook and the operator have. Unknown fields
 //! are errors here, since the API server drops them without a word.
 
-mod files;
-
 use mesh_api::validation::{self, Kind};
 use mesh_api::{Invalid, MeshConfig, mesh_config};
 use serde::Serialize;
@@ -11,8 +9,8 @@ use std::path::PathBuf;
 
 use crate::arguments::Global;
 use crate::failure::{DONE, Failure};
+use crate::files::{self, Document};
 use crate::output::{self, Cell, Table};
-use files::Document;
 
 /// The status when a resource is not accepted.
 const NOT_ACCEPTED: u8 = 1;
@@ -61,12 +59,12 @@ pub(crate) fn run(global: &Global, paths: &[PathBuf]) -> Result<u8, Failure> {
 
 /// What is said of a document; nothing of what the mesh does not read.
 fn verdict(document: Document, namespace: &str, root_namespace: &str) -> Option<Verdict> {
-    let mut object = match document {
-        Document::Object(object) => object,
-        Document::Unreadable { file, reason } => {
+    let mut object = match document.object {
+        Ok(object) => object,
+        Err(reason) => {
             return Some(Verdict {
                 errors: vec![Fault {
-                    field: file,
+                    field: format!("{}[{}]", document.file, document.at),
                     message: reason,
                 }],
                 ..Verdict::default()

@@ -21,6 +21,7 @@ use super::manifests::{Manifests, Places};
 use super::request::{Asked, Protocol, Request};
 use crate::arguments::Global;
 use crate::failure::{DONE, Failure};
+use crate::files;
 use crate::output::{self, Cell, Format, Table};
 
 /// A line of the answer.
@@ -83,10 +84,7 @@ struct Mesh {
 pub(super) fn run(global: &Global, arguments: &Authz) -> Result<u8, Failure> {
     let namespace = global.namespace.as_deref().unwrap_or("default");
     let system = global.system.as_str();
-    let mut manifests = Manifests::default();
-    for path in &arguments.files {
-        manifests.read(path, Places { namespace, system })?;
-    }
+    let manifests = Manifests::read(files::documents(&arguments.files)?, Places { namespace, system })?;
     let mut keys = HashMap::new();
     for (uri, file) in &arguments.jwks_uri {
         let parsed =
@@ -336,14 +334,19 @@ kind: Deployment
 metadata: {name: other}
 "#;
 
-    #[test]
-    fn a_request_goes_the_sidecars_way() {
-        let mut manifests = Manifests::default();
+    fn manifests(file: &str, text: &str) -> Result<Manifests, Failure> {
+        let mut documents = Vec::new();
+        files::split(text, file, &mut documents);
         let places = Places {
             namespace: "shop",
             system: "istio-system",
         };
-        manifests.add("test", MANIFESTS, places).unwrap();
+        Manifests::read(documents, places)
+    }
+
+    #[test]
+    fn a_request_goes_the_sidecars_way() {
+        let manifests = manifests("test", MANIFESTS).unwrap();
         let mut mesh = Mesh::new(manifests, "istio-system", HashMap::new());
         let backend = r#""destination": {"labels": {"app": "backend"}}"#;
         let web = r#""source": {"principal": "td.org/ns/shop/sa/web", "mtls": true}"#;
@@ -398,18 +401,13 @@ metadata: {name: other}
 
     #[test]
     fn what_is_wrong_is_named() {
-        let mut manifests = Manifests::default();
-        let places = Places {
-            namespace: "shop",
-            system: "istio-system",
-        };
         let policy = "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: p}\nspec: {rules: [{to: [{operation: {ports: [x]}}]}]}";
-        let failure = manifests.add("policy.yaml", policy, places).unwrap_err().to_string();
+        let failure = manifests("policy.yaml", policy).unwrap_err().to_string();
         assert!(
             failure.contains("policy.yaml: shop/p: spec.rules[0].to[0].operation.ports"),
             "{failure}"
         );
-        let mut mesh = Mesh::new(manifests, "istio-system", HashMap::new());
+        let mut mesh = Mesh::new(Manifests::default(), "istio-system", HashMap::new());
         for (line, expected) in [
             ("{", "EOF"),
             (r#"{"source": {"principal": "x"}}"#, "source.principal: "),

@@ -1,18 +1,13 @@
 //! The resources in files, parsed as the webhook and the operator parse them.
 
-use std::path::Path;
-
 use mesh_api::mesh_config::MeshConfig;
 use mesh_api::request_authentication::RequestAuthenticationPolicy;
 use mesh_api::{Invalid, authorization_policy, peer_authentication, request_authentication};
 use mesh_core::authorization::policy::{Policy, Target};
-use serde::Deserialize as _;
 use serde_json::Value;
 
 use crate::failure::Failure;
-
-/// How deep lists may lie in lists, and folders in folders.
-const MAX_DEPTH: usize = 16;
+use crate::files::Document;
 
 /// What files say. Resources of other kinds are passed over.
 #[derive(Debug, Default)]
@@ -32,47 +27,20 @@ pub(super) struct Places<'a> {
 }
 
 impl Manifests {
-    /// Reads a file, or those of a folder.
-    pub(super) fn read(&mut self, path: &Path, places: Places<'_>) -> Result<(), Failure> {
-        self.read_at(path, places, 0)
+    /// Takes what files hold.
+    pub(super) fn read(documents: Vec<Document>, places: Places<'_>) -> Result<Self, Failure> {
+        let mut manifests = Self::default();
+        for Document { file, object, .. } in documents {
+            let taken = match object {
+                Ok(object) => manifests.take(object, places).map_err(|errors| errors.join("; ")),
+                Err(reason) => Err(reason),
+            };
+            taken.map_err(|reason| Failure::other(format!("{file}: {reason}")))?;
+        }
+        Ok(manifests)
     }
 
-    fn read_at(&mut self, path: &Path, places: Places<'_>, depth: usize) -> Result<(), Failure> {
-        let failed = |error: std::io::Error| Failure::other(format!("{}: {error}", path.display()));
-        if !path.is_dir() {
-            let text = std::fs::read_to_string(path).map_err(failed)?;
-            return self.add(&path.display().to_string(), &text, places);
-        }
-        let entries = std::fs::read_dir(path).map_err(failed)?;
-        let mut inner = entries
-            .map(|entry| Ok(entry?.path()))
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(failed)?;
-        inner.sort();
-        let manifest = |path: &Path| {
-            path.extension()
-                .is_some_and(|end| ["yaml", "yml", "json"].iter().any(|it| end == *it))
-        };
-        for path in inner
-            .iter()
-            .filter(|path| path.is_dir() && depth < MAX_DEPTH || manifest(path))
-        {
-            self.read_at(path, places, depth + 1)?;
-        }
-        Ok(())
-    }
-
-    /// Takes the documents of a text.
-    pub(super) fn add(&mut self, origin: &str, text: &str, places: Places<'_>) -> Result<(), Failure> {
-        for document in serde_yaml::Deserializer::from_str(text) {
-            let object = Value::deserialize(document).map_err(|error| Failure::other(format!("{origin}: {error}")))?;
-            self.take(object, places, 0)
-                .map_err(|errors| Failure::other(format!("{origin}: {}", errors.join("; "))))?;
-        }
-        Ok(())
-    }
-
-    fn take(&mut self, mut object: Value, places: Places<'_>, depth: usize) -> Result<(), Vec<String>> {
+    fn take(&mut self, mut object: Value, places: Places<'_>) -> Result<(), Vec<String>> {
         let text = |object: &Value, path: &str| object.pointer(path).and_then(Value::as_str).map(str::to_owned);
         let (kind, api) = (text(&object, "/kind"), text(&object, "/apiVersion").unwrap_or_default());
         let namespace = text(&object, "/metadata/namespace").unwrap_or_else(|| places.namespace.to_owned());
@@ -91,15 +59,6 @@ impl Manifests {
             }
         };
         match kind.as_deref() {
-            Some("List") if depth < MAX_DEPTH => {
-                let items = object
-                    .get_mut("items")
-                    .and_then(Value::as_array_mut)
-                    .map(std::mem::take);
-                for item in items.unwrap_or_default() {
-                    self.take(item, places, depth + 1)?;
-                }
-            }
             Some("ConfigMap") if api == "v1" && name == "istio" && namespace == places.system => {
                 let mesh = text(&object, "/data/mesh").unwrap_or_default();
                 self.config = MeshConfig::parse(&mesh).map_err(told)?;
