@@ -1,6 +1,8 @@
 //! What AuthorizationPolicies and RequestAuthentications denied, audited or would have denied: counted by policy, logged at a
 //! bounded rate, and the last denials kept for whoever asks.
 
+use crate::reports::{Policy, Reports, Source};
+use mesh_core::authorization::facts::Facts;
 use mesh_core::authorization::{Nearest, Outcome, RuleRef};
 use mesh_wire::admin::{self, Denial, NearestRule};
 use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
@@ -98,6 +100,7 @@ struct Shared {
     counted: IntCounterVec,
     unrecorded: IntCounter,
     dry_run: [IntCounter; 3],
+    reports: Reports,
 }
 
 /// The denials of the proxy; cheap to clone.
@@ -105,11 +108,11 @@ struct Shared {
 pub struct Denials(Arc<Shared>);
 
 impl Denials {
-    /// None yet.
+    /// None yet; what comes is told in `reports` too.
     ///
     /// # Errors
     /// That of the registry, for a name that is taken.
-    pub fn new(registry: &Registry) -> prometheus::Result<Self> {
+    pub fn new(registry: &Registry, reports: Reports) -> prometheus::Result<Self> {
         let counter = |name: &str, help: &str| -> prometheus::Result<IntCounter> {
             let metric = IntCounter::new(name, help)?;
             registry.register(Box::new(metric.clone()))?;
@@ -150,6 +153,7 @@ impl Denials {
                     "Calls that a DENY rule would deny if the dry-run policies were in force.",
                 )?,
             ],
+            reports,
         })))
     }
 
@@ -159,12 +163,13 @@ impl Denials {
         self.0.explained.take(EXPLAINED_PER_SECOND)
     }
 
-    /// Takes note of a denial; the id of its record.
+    /// Takes note of the denial of a call; the id of its record.
     pub fn note(
         &self,
         deed: Deed,
         rule: Option<&RuleRef>,
         nearest: Option<&Nearest<'_>>,
+        facts: &Facts<'_>,
         mut denial: Denial,
     ) -> String {
         self.0.total.fetch_add(1, Ordering::Relaxed);
@@ -199,6 +204,12 @@ impl Denials {
             );
         }
         let denial = Arc::new(denial);
+        let policy = match deed {
+            Deed::Token => Policy::TOKENS,
+            _ => Policy::authorization(rule),
+        };
+        let port = facts.destination.port();
+        self.0.reports.denied(policy, facts.into(), port, denial.clone());
         // Whoever serves a call does not wait for one who reads.
         let oldest = match self.0.ring.try_lock() {
             Ok(mut ring) => {
@@ -223,8 +234,8 @@ impl Denials {
         }
     }
 
-    /// Counts what the dry-run policies would have done; `what` tells of the call.
-    pub fn shadowed(&self, outcome: Outcome<'_>, what: impl FnOnce() -> String) {
+    /// Counts what the dry-run policies would have done to a call; `what` tells of it.
+    pub fn shadowed(&self, outcome: Outcome<'_>, facts: &Facts<'_>, what: impl FnOnce() -> String) {
         let [allowed, missed, denied] = &self.0.dry_run;
         let (deed, counter, rule) = match outcome {
             Outcome::Allowed { .. } => return allowed.inc(),
@@ -233,6 +244,9 @@ impl Denials {
         };
         counter.inc();
         self.count(deed, rule);
+        let source = Source::from(facts);
+        let port = facts.destination.port();
+        self.0.reports.would_deny("", Policy::authorization(rule), source, port);
         if self.0.logged.take(LOGGED_PER_SECOND) {
             let rule = rule.map(ToString::to_string).unwrap_or_default();
             tracing::info!(rule, call = what(), "would be denied by the dry-run policies");
@@ -297,7 +311,18 @@ mod tests {
 
     fn denials() -> (Denials, Registry) {
         let registry = Registry::new();
-        (Denials::new(&registry).unwrap(), registry)
+        (Denials::new(&registry, Reports::default()).unwrap(), registry)
+    }
+
+    fn facts() -> Facts<'static> {
+        Facts {
+            identity: None,
+            source: [10, 0, 0, 1].into(),
+            remote: [10, 0, 0, 1].into(),
+            destination: ([10, 0, 0, 2], 80).into(),
+            server_name: None,
+            http: None,
+        }
     }
 
     fn metric(registry: &Registry, labels: &str) -> Option<String> {
@@ -325,7 +350,7 @@ mod tests {
                 0 => (Deed::Deny, Some(&deny), None),
                 _ => (Deed::AllowMiss, None, Some(&nearest)),
             };
-            ids.push(denials.note(deed, by, nearest, Denial::default()));
+            ids.push(denials.note(deed, by, nearest, &facts(), Denial::default()));
         }
         let shown = denials.last();
         assert_eq!((shown.denials.len(), shown.total), (KEPT, (KEPT + 10) as u64));
@@ -362,9 +387,9 @@ mod tests {
     fn dry_runs_have_istios_names() {
         let (denials, registry) = denials();
         let deny = rule("deny");
-        denials.shadowed(Outcome::Denied { by: Some(&deny) }, String::new);
-        denials.shadowed(Outcome::Denied { by: None }, String::new);
-        denials.shadowed(Outcome::Allowed { by: None }, String::new);
+        denials.shadowed(Outcome::Denied { by: Some(&deny) }, &facts(), String::new);
+        denials.shadowed(Outcome::Denied { by: None }, &facts(), String::new);
+        denials.shadowed(Outcome::Allowed { by: None }, &facts(), String::new);
         let page = prometheus::TextEncoder::new()
             .encode_to_string(&registry.gather())
             .unwrap();

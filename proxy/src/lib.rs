@@ -14,6 +14,7 @@ pub mod net;
 pub mod origination;
 pub mod outbound;
 pub mod refusals;
+pub mod reports;
 pub mod sidecar;
 pub mod telemetry;
 pub mod wait;

@@ -10,6 +10,7 @@ use crate::net::listen::{Accepted, Direction, Slot};
 use crate::net::original;
 use crate::origination::Originations;
 use crate::refusals::{Reason, Refusals};
+use crate::reports::Reports;
 use crate::telemetry::Recorder;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -49,6 +50,8 @@ pub struct Worker {
     pub refusals: Refusals,
     /// What policies denied.
     pub denials: Denials,
+    /// What the operator is told.
+    pub reports: Reports,
     /// Whether callers of the mesh are told the id of their denial's record.
     pub tells_denial_ids: bool,
     /// Whether clients' connections to the application are to end in order.

@@ -134,6 +134,7 @@ fn proxy(address: &str, authority: &Authority, id: &str) -> (Mesh, watch::Sender
             least: Duration::from_millis(10),
             most: Duration::from_millis(100),
         },
+        connection: watch::Sender::new(None),
     };
     let (_, tls) = watch::channel(Some(client_config(authority, id)));
     let (shutdown, stopped) = watch::channel(false);

@@ -9,11 +9,13 @@
 
 mod denials;
 mod policies;
+mod reports;
 
 use std::collections::BTreeMap;
 
 pub use denials::{Denial, Denials, DeniedRequest, NearestRule};
 pub use policies::{AuthorizationPolicy, JwtRule, Policies, Policy, RequestAuthentication};
+pub use reports::{Recorded, ReportedRow, Reportz};
 use serde::{Deserialize, Serialize};
 
 /// The most entries of a page, and what `?limit=` may ask for.

@@ -4,7 +4,8 @@
 //! The transport is Envoy's incremental aggregated discovery (`envoy.service.discovery.v3`, `DeltaAggregatedResources`)
 //! with the mesh's own resource types. Resources are plain protobuf messages ([`resources`]) that convert to and from
 //! `mesh_core`'s types ([`convert`]); nothing behind the conversion sees a message. [`delta`] is a server's
-//! memory of one stream. [`admin`] is what both tell whoever asks them what they know.
+//! memory of one stream. [`reports`] is what a proxy tells of what it saw. [`admin`] is what both tell whoever asks them what
+//! they know.
 
 pub mod admin;
 pub mod authorization;
@@ -12,6 +13,7 @@ mod client_tls;
 pub mod convert;
 pub mod delta;
 pub mod query;
+pub mod reports;
 pub mod request_authentication;
 pub mod resources;
 pub mod tls;

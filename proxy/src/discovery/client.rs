@@ -13,6 +13,7 @@ use rand::Rng;
 use rustls::ClientConfig;
 use rustls_pki_types::{CertificateDer, UnixTime};
 use tokio::sync::watch;
+use tonic::transport::Channel;
 
 use super::apply::Applier;
 use super::connect::connect;
@@ -69,6 +70,8 @@ pub struct Client {
     pub operator: SpiffeId,
     /// The waits between attempts.
     pub backoff: Backoff,
+    /// Where the connection is for whoever else calls the operator, for as long as its stream is open.
+    pub connection: watch::Sender<Option<Channel>>,
 }
 
 impl Client {
@@ -153,13 +156,17 @@ impl Client {
             never = discard(requests) => match never {},
         };
         let ended = match connected {
-            Ok((channel, leaf)) => tokio::select! {
-                ended = stream::run(self.node(), channel, mesh, requests, applier) => ended,
-                () = superseded(tls, leaf) => return Ok(()),
-            },
+            Ok((channel, leaf)) => {
+                self.connection.send_replace(Some(channel.clone()));
+                tokio::select! {
+                    ended = stream::run(self.node(), channel, mesh, requests, applier) => ended,
+                    () = superseded(tls, leaf) => return Ok(()),
+                }
+            }
             Err(error) => Err(error),
         };
         let Err(error) = ended;
+        self.connection.send_replace(None);
         if matches!(error, StreamError::Ended) {
             tracing::debug!(address = self.address, "the operator ended the stream");
         } else {

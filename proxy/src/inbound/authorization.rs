@@ -308,7 +308,7 @@ fn unauthenticated(worker: &Worker, caller: &Caller, request: &Request<RequestBo
         text: refusal.message(),
         flags: Flags::NONE,
         challenge: HeaderValue::try_from(challenge).ok(),
-        id: worker.denials.note(Deed::Token, None, None, denial),
+        id: worker.denials.note(Deed::Token, None, None, &facts, denial),
     }
 }
 
@@ -324,7 +324,9 @@ fn decide(
     let status = StatusCode::FORBIDDEN;
     if let Some(custom) = policies.custom(facts) {
         let denial = denial(caller, facts, NO_AUTHORIZER.into(), status);
-        let id = worker.denials.note(Deed::Custom, Some(custom.rule), None, denial);
+        let id = worker
+            .denials
+            .note(Deed::Custom, Some(custom.rule), None, facts, denial);
         return Some(Denied::by_policy(NO_AUTHORIZER.into(), Flags::UAEX, id));
     }
     let decision = policies.decide(facts);
@@ -333,7 +335,7 @@ fn decide(
             worker.denials.audited(rule, || call(facts));
         }
         if let Some(shadow) = decision.shadow {
-            worker.denials.shadowed(shadow, || call(facts));
+            worker.denials.shadowed(shadow, facts, || call(facts));
         }
     }
     let Outcome::Denied { by } = decision.outcome else {
@@ -346,7 +348,7 @@ fn decide(
     };
     let deed = if by.is_some() { Deed::Deny } else { Deed::AllowMiss };
     let denial = denial(caller, facts, detail.clone(), status);
-    let id = worker.denials.note(deed, by, nearest.as_ref(), denial);
+    let id = worker.denials.note(deed, by, nearest.as_ref(), facts, denial);
     Some(Denied::by_policy(detail.into(), Flags::NONE, id))
 }
 

@@ -2,7 +2,7 @@
 //! clear, under mutual TLS, or not at all.
 
 use super::authorization::{self, Caller};
-use super::{http, standing, tcp, tls};
+use super::{http, in_the_clear, standing, tcp, tls};
 use crate::net::first_bytes::{self, Spoken};
 use crate::net::listen::{Accepted, Slot};
 use crate::net::relay::Count;
@@ -134,6 +134,12 @@ pub(super) async fn to_application(worker: Arc<Worker>, client: TcpStream, spoke
         (Declared::Http | Declared::Http2 | Declared::Detect, spoken) => spoken,
         (Declared::Tcp | Declared::Udp, _) => Spoken::Opaque,
     };
+    // One that was closed without a word would have come to the same end under STRICT.
+    let _noted = if ahead.is_empty() {
+        None
+    } else {
+        in_the_clear::noted(&worker, &facts)
+    };
     let client = Stream::ahead(ahead, client);
     worker.metrics.connections.with_label_values(&["inbound", "none"]).inc();
     match spoken {
@@ -170,6 +176,7 @@ async fn silent(worker: Arc<Worker>, mut client: TcpStream, mut ahead: BytesMut,
                 record.denied(denied.detail);
                 return reset(client);
             }
+            let _noted = in_the_clear::noted(&worker, &facts);
             worker.metrics.connections.with_label_values(&["inbound", "none"]).inc();
             record.opened();
             record.down(n as u64);

@@ -2,6 +2,7 @@
 
 use super::connection::Facts;
 use crate::refusals::Reason;
+use crate::reports::InTheClear;
 use crate::worker::Worker;
 use mesh_core::peer_authentication::PortMode;
 
@@ -17,6 +18,13 @@ pub(super) fn refused(worker: &Worker, facts: &Facts) -> Option<String> {
             policy.decided_by.join(", ")
         )
     })
+}
+
+/// Tells the operator of a caller that STRICT would refuse and that is taken; for as long as what is returned is held, it is
+/// there.
+pub(super) fn noted(worker: &Worker, facts: &Facts) -> Option<InTheClear> {
+    let taken = facts.mode == PortMode::Permissive;
+    taken.then(|| worker.reports.plaintext(facts.peer.ip(), facts.address.port()))
 }
 
 /// Counts, logs and remembers such a refusal.

@@ -65,6 +65,9 @@ pub struct Flags {
     /// Whether callers of the mesh are told the id of the record of their denial: on or off.
     #[arg(long, env = "DENIAL_ID_HEADER", default_value = "off")]
     denial_id_header: String,
+    /// How often the operator is told of denials and of callers in the clear, where there were any, in seconds.
+    #[arg(long, env = "REPORT_INTERVAL_SECONDS", default_value = "10")]
+    report_interval_seconds: String,
     /// TLS by the kernel: auto (where it can be) or off.
     #[arg(long, env = "KERNEL_TLS", default_value = "off")]
     kernel_tls: String,
@@ -109,6 +112,8 @@ pub struct Config {
     pub drain: Duration,
     /// Whether callers of the mesh are told the id of the record of their denial.
     pub tells_denial_ids: bool,
+    /// How often the operator is told of what was seen.
+    pub report_interval: Duration,
     /// What was asked of TLS by the kernel.
     pub kernel_tls: kernel_tls::Setting,
     /// Probes and hooks.
@@ -232,6 +237,13 @@ impl Config {
             3600,
             "seconds, 0 to 3600",
         );
+        let report_interval = number(
+            "REPORT_INTERVAL_SECONDS",
+            &flags.report_interval_seconds,
+            1,
+            3600,
+            "seconds, 1 to 3600",
+        );
         let probes = Probes::parse(&flags.istio_kube_app_probers).map_err(|error| errors.push(error.into()));
         let application =
             Targets::parse(&flags.istio_prometheus_annotations).map_err(|error| errors.push(error.into()));
@@ -252,6 +264,7 @@ impl Config {
                 status_port: u16::try_from(status_port).unwrap_or(15020),
                 takes_while_draining: Duration::from_secs(takes_while_draining),
                 drain: Duration::from_secs(drain),
+                report_interval: Duration::from_secs(report_interval),
                 kernel_tls,
                 probes,
                 application,

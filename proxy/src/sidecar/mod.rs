@@ -21,6 +21,7 @@ use crate::metrics::Metrics;
 use crate::net::listen::{self, Direction, Slots};
 use crate::origination::{self, Originations};
 use crate::refusals::{Reason, Refusals};
+use crate::reports::{self, Reports};
 use crate::telemetry::{AccessLog, Telemetry};
 use crate::worker::Worker;
 use anyhow::Context;
@@ -51,7 +52,9 @@ pub async fn run(config: Config, log: LogControl) -> anyhow::Result<()> {
     let metrics = Metrics::new(&registry)?;
     let kernel_tls = kernel_tls::report(config.kernel_tls, &registry)?;
     let refusals = Refusals::new(metrics.clone());
-    let denials = Denials::new(&registry)?;
+    let reports = Reports::default();
+    let denials = Denials::new(&registry, reports.clone())?;
+    let report_counters = reports::send::Counters::new(&registry)?;
     let identity = Identity::default();
     let (mesh, requests) = Mesh::new(Limits::default());
     if let Some(folder) = &config.snapshot_dir {
@@ -117,6 +120,7 @@ pub async fn run(config: Config, log: LogControl) -> anyhow::Result<()> {
             telemetry: telemetry.recorder(),
             refusals: refusals.clone(),
             denials: denials.clone(),
+            reports: reports.clone(),
             tells_denial_ids: config.tells_denial_ids,
             drains_inbound: drains.inbound.subscribe(),
             drains_outbound: drains.outbound.subscribe(),
@@ -160,6 +164,16 @@ pub async fn run(config: Config, log: LogControl) -> anyhow::Result<()> {
         counters,
     );
     tokio::spawn(watching);
+    let connection = watch::Sender::new(None);
+    let sender = reports::send::Sender {
+        reports,
+        namespace: config.namespace.clone(),
+        pod_name: config.pod_name.clone(),
+        interval: config.report_interval,
+        connection: connection.subscribe(),
+        counters: report_counters,
+    };
+    let reporting = tokio::spawn(sender.run(stopped.clone()));
     let client = Client {
         namespace: config.namespace,
         pod_name: config.pod_name,
@@ -167,6 +181,7 @@ pub async fn run(config: Config, log: LogControl) -> anyhow::Result<()> {
         address: config.discovery_address,
         operator: config.operator,
         backoff: Backoff::default(),
+        connection,
     };
     let discovery = tokio::spawn(client.run(mesh.clone(), requests, identity.discovery(), stopped));
     tokio::spawn(telemetry.clone().follow());
@@ -175,7 +190,7 @@ pub async fn run(config: Config, log: LogControl) -> anyhow::Result<()> {
     until_the_end(&handles).await?;
     drains.run(&slots, config.drain).await;
     stop.send_replace(true);
-    let _ = discovery.await;
+    let _ = tokio::join!(discovery, reporting);
     pages_end.cancel();
     let _ = pages.await;
     open.abort();

@@ -59,6 +59,7 @@ fn start(operator: &Operator, tls: Option<Arc<ClientConfig>>, limits: Limits) ->
             least: Duration::from_millis(10),
             most: Duration::from_millis(100),
         },
+        connection: watch::Sender::new(None),
     };
     let (tls, configurations) = watch::channel(tls);
     let (shutdown, stop) = watch::channel(false);
