@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use mesh_core::identity::SpiffeId;
 
+use super::journal::Journal;
 use crate::ca::Authority;
 use crate::certificates::{Pair, Refusal};
 use crate::index::changes::Named;
@@ -34,6 +35,8 @@ pub struct Memory {
     pub(super) failures: HashMap<Named, u32>,
     /// Refusals that were reported.
     pub(super) refused: HashMap<Named, Refusal>,
+    /// What the log was told lately.
+    pub(super) journal: Journal,
 }
 
 /// A verdict on a Secret: that it is as it should be.

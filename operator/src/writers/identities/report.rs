@@ -8,7 +8,7 @@ use kube::ResourceExt;
 use kube::runtime::events::{Event, EventType};
 use tracing::warn;
 
-use super::{Account, Context};
+use super::{Account, Context, journal};
 use crate::certificates::held::seconds;
 use crate::certificates::{Refusal, secret};
 use crate::index::changes::Named;
@@ -43,6 +43,7 @@ pub(super) async fn measure(context: &Context) {
         #[allow(clippy::cast_precision_loss)]
         let seconds = nearest.map_or(f64::INFINITY, |nearest| (nearest - seconds(SystemTime::now())) as f64);
         context.metrics.nearest_expiry.set(seconds);
+        journal::flush(context);
         tokio::time::sleep(MEASURE).await;
     }
 }
