@@ -186,7 +186,6 @@ impl Reports {
 
     /// A connection in the clear was taken on a port where STRICT would refuse it; it counts as open for as long as what is
     /// returned is held.
-    #[must_use]
     pub fn plaintext(&self, source: IpAddr, port: u16) -> InTheClear {
         let key = (source.to_canonical(), port);
         let now = now();
@@ -391,7 +390,7 @@ mod tests {
     #[test]
     fn ports_beyond_a_bound_are_one() {
         let reports = Reports::default();
-        let open: Vec<_> = (1..=2 * MOST_PORTS as u16)
+        let open: Vec<_> = (1..=2 * u16::try_from(MOST_PORTS).unwrap())
             .map(|port| reports.plaintext([10, 0, 0, 1].into(), port))
             .collect();
         let plaintext = reports.take().plaintext;
