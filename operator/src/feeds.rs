@@ -12,10 +12,11 @@ use kube::runtime::watcher;
 use kube::{Api, Client, Resource, ResourceExt};
 use mesh_api::request_authentication::RequestAuthenticationPolicy;
 use mesh_api::{
-    AuthorizationPolicy, DestinationRule, PeerAuthentication, RequestAuthentication, authorization_policy,
+    AuthorizationPolicy, DestinationRule, PeerAuthentication, RequestAuthentication, authorization_policy, candidate,
     destination_rule, peer_authentication, request_authentication,
 };
 use mesh_core::authorization::policy::Target;
+use mesh_core::candidates::{Candidacy, Candidate, Kind};
 use serde::de::DeserializeOwned;
 use tokio::sync::{Notify, watch};
 use tracing::warn;
@@ -137,7 +138,11 @@ pub async fn run(
         metrics.clone(),
         || {
             let held = policies.peer_authentications.names();
-            index.read(|world, _| world.policy_names().chain(held).collect())
+            let known = |world: &World| {
+                let tried = world.enforced().candidates().names(Kind::PeerAuthentication);
+                world.policy_names().chain(tried).chain(held).collect()
+            };
+            index.read(|world, _| known(world))
         },
         |name, resource| {
             take_policy(&index, name, resource);
@@ -150,7 +155,16 @@ pub async fn run(
         metrics.clone(),
         || {
             let held = policies.authorization_policies.names();
-            let known = |world: &World| world.enforced().authorization().names().chain(held).collect();
+            let known = |world: &World| {
+                let tried = world.enforced().candidates().names(Kind::AuthorizationPolicy);
+                world
+                    .enforced()
+                    .authorization()
+                    .names()
+                    .chain(tried)
+                    .chain(held)
+                    .collect()
+            };
             index.read(|world, _| known(world))
         },
         |name, resource| {
@@ -164,7 +178,10 @@ pub async fn run(
         metrics.clone(),
         || {
             let held = policies.request_authentications.names();
-            let known = |world: &World| world.enforced().tokens().names().chain(held).collect();
+            let known = |world: &World| {
+                let tried = world.enforced().candidates().names(Kind::RequestAuthentication);
+                world.enforced().tokens().names().chain(tried).chain(held).collect()
+            };
             index.read(|world, _| known(world))
         },
         |name, resource| {
@@ -196,46 +213,100 @@ pub async fn run(
     );
 }
 
-/// Puts a PeerAuthentication into the index. One that does not parse leaves the last good one in force.
+/// Puts a PeerAuthentication into the index: into force, or among the candidates. One that does not parse leaves the last
+/// good one as it is.
 pub fn take_policy(index: &Index, name: &Named, resource: Option<&PeerAuthentication>) {
+    let Some(tried) = candidacy("PeerAuthentication", name, resource) else {
+        return;
+    };
     match resource.map(peer_authentication::parse).transpose() {
-        Ok(policy) => index.apply(|world, mesh| world.policy(name, policy, &mesh.root_namespace)),
+        Ok(policy) => index.apply(|world, mesh| {
+            let root = &mesh.root_namespace;
+            let (in_force, candidate) = divided(tried, policy);
+            let mut changed = world.candidate_policy(name, candidate, root);
+            changed.merge(world.policy(name, in_force, root));
+            changed
+        }),
         Err(errors) => not_in_force("PeerAuthentication", name, &errors),
     }
 }
 
-/// Puts an AuthorizationPolicy into the index. One that does not parse leaves the last good one in force; where there is
-/// none, what does not parse allows nothing and denies everything.
+/// Puts an AuthorizationPolicy into the index: into force, or among the candidates. One that does not parse leaves the last
+/// good one as it is; where there is none, what does not parse and is no candidate allows nothing and denies everything.
 pub fn take_authorization_policy(index: &Index, name: &Named, resource: Option<&AuthorizationPolicy>) {
+    let Some(tried) = candidacy("AuthorizationPolicy", name, resource) else {
+        return;
+    };
     match resource.map(|resource| authorization_policy::parse(resource).map_err(|errors| (resource, errors))) {
-        None => index.apply(|world, mesh| world.authorization_policy(name, None, &mesh.root_namespace)),
-        Some(Ok(policy)) => {
-            index.apply(|world, mesh| world.authorization_policy(name, Some(policy), &mesh.root_namespace));
-        }
+        Some(Err((_, errors))) if tried.is_some() => not_in_force("AuthorizationPolicy", name, &errors),
         Some(Err((resource, errors))) => {
             not_in_force("AuthorizationPolicy", name, &errors);
             let strictest = authorization_policy::strictest(resource);
             index.apply(|world, mesh| world.unparsed_authorization_policy(name, strictest, &mesh.root_namespace));
         }
+        parsed => index.apply(|world, mesh| {
+            let root = &mesh.root_namespace;
+            let (in_force, candidate) = divided(tried, parsed.and_then(Result::ok));
+            let candidate = candidate.map(targeted);
+            let mut changed = world.candidate_authorization_policy(name, candidate, root);
+            changed.merge(world.authorization_policy(name, in_force, root));
+            changed
+        }),
     }
 }
 
-/// Puts a RequestAuthentication into the index. One that does not parse leaves the last good one in force; where there is
-/// none, tokens for a rule that does not parse are refused.
+/// Puts a RequestAuthentication into the index: into force, or among the candidates. One that does not parse leaves the last
+/// good one as it is; where there is none, and it is no candidate, tokens for a rule that does not parse are refused.
 pub fn take_request_authentication(index: &Index, name: &Named, resource: Option<&RequestAuthentication>) {
+    let Some(tried) = candidacy("RequestAuthentication", name, resource) else {
+        return;
+    };
     let rules = |(target, policy): (Target, RequestAuthenticationPolicy)| (target, policy.rules);
     match resource.map(|resource| request_authentication::parse(resource).map_err(|errors| (resource, errors))) {
-        None => index.apply(|world, mesh| world.request_authentication(name, None, &mesh.root_namespace)),
-        Some(Ok(policy)) => {
-            let policy = Some(rules(policy));
-            index.apply(|world, mesh| world.request_authentication(name, policy, &mesh.root_namespace));
-        }
+        Some(Err((_, errors))) if tried.is_some() => not_in_force("RequestAuthentication", name, &errors),
         Some(Err((resource, errors))) => {
             not_in_force("RequestAuthentication", name, &errors);
             let strictest = rules(request_authentication::strictest(resource));
             index.apply(|world, mesh| world.unparsed_request_authentication(name, strictest, &mesh.root_namespace));
         }
+        parsed => index.apply(|world, mesh| {
+            let root = &mesh.root_namespace;
+            let (in_force, candidate) = divided(tried, parsed.and_then(Result::ok).map(rules));
+            let candidate = candidate.map(targeted);
+            let mut changed = world.candidate_request_authentication(name, candidate, root);
+            changed.merge(world.request_authentication(name, in_force, root));
+            changed
+        }),
     }
+}
+
+/// What makes a resource a candidate, if it is one; `None`, with a word of it, where nobody can tell, and everything is to
+/// stay as it is.
+fn candidacy<K: ResourceExt>(kind: &str, name: &Named, resource: Option<&K>) -> Option<Option<Candidate>> {
+    match resource.map(candidate::of).transpose() {
+        Ok(candidate) => Some(candidate.flatten()),
+        Err(errors) => {
+            not_in_force(kind, name, &errors);
+            None
+        }
+    }
+}
+
+/// What is to be in force of a resource, and what is to be tried: one of them at most.
+fn divided<T>(tried: Option<Candidate>, policy: Option<T>) -> (Option<T>, Option<Candidacy<T>>) {
+    match tried {
+        None => (policy, None),
+        Some(candidate) => (None, policy.map(|policy| Candidacy { candidate, policy })),
+    }
+}
+
+/// A candidate beside which workloads it is for.
+fn targeted<P>(tried: Candidacy<(Target, P)>) -> (Target, Candidacy<P>) {
+    let Candidacy {
+        candidate,
+        policy: (target, policy),
+    } = tried;
+    (target, Candidacy { candidate, policy })
 }
 
 /// Puts a DestinationRule into the index. One that does not parse leaves the last good one in force.
@@ -253,7 +324,7 @@ fn not_in_force(kind: &str, name: &Named, errors: &[mesh_api::Invalid]) {
         namespace = &*name.0,
         name = &*name.1,
         errors,
-        "a resource does not parse; the last good one stays in force"
+        "a resource does not parse; what was known of it stays as it is"
     );
 }
 

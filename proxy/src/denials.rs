@@ -74,11 +74,11 @@ type Counters = [Option<IntCounter>; Deed::COUNT];
 
 /// So many of something in the second that is.
 #[derive(Debug, Default)]
-struct PerSecond(AtomicU64);
+pub(crate) struct PerSecond(AtomicU64);
 
 impl PerSecond {
     /// Whether one more of so many has room.
-    fn take(&self, most: u64) -> bool {
+    pub(crate) fn take(&self, most: u64) -> bool {
         let second = SystemTime::now()
             .duration_since(SystemTime::UNIX_EPOCH)
             .map_or(0, |since| since.as_secs());
@@ -287,6 +287,7 @@ impl Denials {
         admin::Denials {
             denials: kept.iter().map(|denial| Denial::clone(denial)).collect(),
             total: self.0.total.load(Ordering::Relaxed),
+            ..admin::Denials::default()
         }
     }
 }

@@ -17,5 +17,6 @@ pub mod refusals;
 pub mod reports;
 pub mod sidecar;
 pub mod telemetry;
+pub mod tried;
 pub mod wait;
 pub mod worker;

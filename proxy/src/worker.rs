@@ -12,6 +12,7 @@ use crate::origination::Originations;
 use crate::refusals::{Reason, Refusals};
 use crate::reports::Reports;
 use crate::telemetry::Recorder;
+use crate::tried::Tried;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::net::TcpStream;
@@ -52,6 +53,8 @@ pub struct Worker {
     pub denials: Denials,
     /// What the operator is told.
     pub reports: Reports,
+    /// What candidate sets would have denied.
+    pub tried: Tried,
     /// Whether callers of the mesh are told the id of their denial's record.
     pub tells_denial_ids: bool,
     /// Whether clients' connections to the application are to end in order.

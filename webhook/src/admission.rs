@@ -2,6 +2,8 @@
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use mesh_api::authorization_policy::DRY_RUN;
+use mesh_api::candidate::REPLACES;
+use mesh_api::labels::CANDIDATE;
 use serde_json::{Value, json};
 
 use crate::{
@@ -192,10 +194,14 @@ pub fn validate(body: &[u8], state: &State, own_namespace: &str) -> Result<(Vec<
 /// An update that changes nothing that means something must pass even when the object is bad, or nobody could remove its
 /// finalizers.
 fn leaves_the_spec(request: &Request<'_>, object: &Value) -> bool {
-    fn meaning(object: &Value) -> [Option<&Value>; 2] {
-        let annotations = object.pointer("/metadata/annotations");
-        let dry_run = annotations.and_then(|all| all.get(DRY_RUN));
-        [object.get("spec"), dry_run]
+    fn meaning(object: &Value) -> [Option<&Value>; 4] {
+        let of = |field: &str, key: &str| object.get("metadata")?.get(field)?.get(key);
+        [
+            object.get("spec"),
+            of("annotations", DRY_RUN),
+            of("annotations", REPLACES),
+            of("labels", CANDIDATE),
+        ]
     }
     let old = request.fields.get("oldObject").filter(|old| old.is_object());
     old.is_some_and(|old| meaning(old) == meaning(object))

@@ -31,10 +31,14 @@ pub(crate) struct Authz {
     /// The keys of a jwksUri, or of the issuer of a rule that has no keys of its own, as a file.
     #[arg(long, value_name = "URI=FILE", value_parser = key_file)]
     jwks_uri: Vec<(String, PathBuf)>,
+    /// Answer as if the candidates of this set were in force (label policy.pinnace.dev/candidate).
+    #[arg(long, value_name = "SET")]
+    candidate: Option<String>,
 }
 
 const AUTHZ: &str = "Examples:
   pinnace eval authz -f policies/ --requests requests.jsonl -o json
+  pinnace eval authz -f policies/ --requests requests.jsonl --candidate go-strict
   pinnace eval authz -f policy.yaml --requests - --jwks-uri https://keycloak/certs=keys.json
 
 A request, of which only what matters need be there:

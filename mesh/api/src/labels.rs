@@ -37,3 +37,6 @@ pub const MANAGED_BY_PINNACE: &str = "pinnace";
 /// On a workload certificate's Secret: the UID of the ServiceAccount it was issued for, so that a Secret of a
 /// deleted and re-created account is recognised.
 pub const SERVICE_ACCOUNT_UID: &str = "security.pinnace.dev/service-account-uid";
+/// On a PeerAuthentication, AuthorizationPolicy or RequestAuthentication: the candidate set that it belongs to. Such a resource
+/// is not in force; sidecars tell what it would deny.
+pub const CANDIDATE: &str = "policy.pinnace.dev/candidate";

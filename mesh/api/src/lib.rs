@@ -6,6 +6,7 @@
 
 pub mod annotations;
 pub mod authorization_policy;
+pub mod candidate;
 pub mod crd;
 pub mod destination_rule;
 mod duration;

@@ -4,7 +4,7 @@
 use serde_json::Value;
 
 use crate::authorization_policy::{self, DRY_RUN};
-use crate::{Invalid, crd, destination_rule, peer_authentication, request_authentication, unknown};
+use crate::{Invalid, candidate, crd, destination_rule, peer_authentication, request_authentication, unknown};
 
 /// A kind of the mesh's resources.
 #[derive(Clone, Copy, Debug)]
@@ -69,13 +69,25 @@ pub fn judge(
     object: &Value,
     root_namespace: &str,
 ) -> Option<Result<Vec<String>, Vec<Invalid>>> {
-    match (group, kind) {
-        ("security.istio.io", "AuthorizationPolicy") => Some(authorization_policy(object)),
-        ("security.istio.io", "RequestAuthentication") => Some(request_authentication(object)),
-        ("security.istio.io", "PeerAuthentication") => Some(peer_authentication(object, root_namespace)),
-        ("networking.istio.io", "DestinationRule") => Some(destination_rule(object)),
-        _ => None,
-    }
+    let own = match (group, kind) {
+        ("security.istio.io", "AuthorizationPolicy") => authorization_policy(object),
+        ("security.istio.io", "RequestAuthentication") => request_authentication(object),
+        ("security.istio.io", "PeerAuthentication") => peer_authentication(object, root_namespace),
+        ("networking.istio.io", "DestinationRule") => destination_rule(object),
+        _ => return None,
+    };
+    let candidacy = candidate::judge(object, group == "security.istio.io");
+    Some(match (candidacy, own) {
+        (Ok(mut warnings), Ok(own)) => {
+            warnings.extend(own);
+            Ok(warnings)
+        }
+        (Ok(_), Err(errors)) | (Err(errors), Ok(_)) => Err(errors),
+        (Err(mut errors), Err(own)) => {
+            errors.extend(own);
+            Err(errors)
+        }
+    })
 }
 
 fn authorization_policy(object: &Value) -> Result<Vec<String>, Vec<Invalid>> {

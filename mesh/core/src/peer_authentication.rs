@@ -95,6 +95,18 @@ impl Policy {
         }
     }
 
+    /// The scope in which this policy is for a workload; `None` where it is not for it.
+    #[must_use]
+    pub fn scope_for(&self, root_namespace: &str, namespace: &str, labels: &Labels) -> Option<Scope> {
+        let scope = self.scope(root_namespace)?;
+        let concerns = match scope {
+            Scope::Mesh => true,
+            Scope::Namespace => self.namespace == namespace,
+            Scope::Workload => self.namespace == namespace && self.selector.matches(labels),
+        };
+        concerns.then_some(scope)
+    }
+
     /// `namespace/name`, as messages and records write it.
     #[must_use]
     pub fn key(&self) -> String {
@@ -136,23 +148,35 @@ pub fn effective<'a>(
     namespace: &str,
     labels: &Labels,
 ) -> Effective {
-    let mut chosen: [Option<&Policy>; 3] = [None; 3];
+    decided(chosen(policies, root_namespace, namespace, labels))
+}
+
+/// The policy of each [`Scope`] that prevails for a workload.
+pub(crate) type Chosen<'a> = [Option<&'a Policy>; 3];
+
+/// Chooses for a workload: of each scope the oldest.
+pub(crate) fn chosen<'a>(
+    policies: impl IntoIterator<Item = &'a Policy>,
+    root_namespace: &str,
+    namespace: &str,
+    labels: &Labels,
+) -> Chosen<'a> {
+    let mut chosen = Chosen::default();
     for policy in policies {
-        let Some(scope) = policy.scope(root_namespace) else {
+        let Some(scope) = policy.scope_for(root_namespace, namespace, labels) else {
             continue;
         };
-        let concerns = match scope {
-            Scope::Mesh => true,
-            Scope::Namespace => policy.namespace == namespace,
-            Scope::Workload => policy.namespace == namespace && policy.selector.matches(labels),
-        };
         let slot = &mut chosen[scope as usize];
-        if concerns && slot.is_none_or(|held| policy.precedence() < held.precedence()) {
+        if slot.is_none_or(|held| policy.precedence() < held.precedence()) {
             *slot = Some(policy);
         }
     }
-    let [mesh, of_namespace, workload] = chosen;
+    chosen
+}
 
+/// The modes that follow from the policies of the three scopes.
+pub(crate) fn decided(chosen: Chosen<'_>) -> Effective {
+    let [mesh, of_namespace, workload] = chosen;
     let mut result = Effective::default();
     let ports = workload.iter().flat_map(|policy| &policy.ports);
     for policy in [workload, of_namespace, mesh].into_iter().flatten() {

@@ -14,7 +14,7 @@ mod reports;
 use std::collections::BTreeMap;
 
 pub use denials::{Denial, Denials, DeniedRequest, NearestRule};
-pub use policies::{AuthorizationPolicy, JwtRule, Policies, Policy, RequestAuthentication};
+pub use policies::{AuthorizationPolicy, CandidateSet, JwtRule, Policies, Policy, RequestAuthentication};
 pub use reports::{Recorded, ReportedRow, Reportz};
 use serde::{Deserialize, Serialize};
 

@@ -9,6 +9,7 @@
 
 pub mod admin;
 pub mod authorization;
+pub mod candidates;
 mod client_tls;
 pub mod convert;
 pub mod delta;

@@ -4,9 +4,11 @@
 //! whose absence would weaken security needs a new type.
 
 mod authorization;
+mod candidates;
 mod request_authentication;
 
 pub use authorization::*;
+pub use candidates::*;
 use prost::Message;
 pub use request_authentication::*;
 
@@ -20,18 +22,21 @@ pub mod type_url {
     pub const AUTHORIZATION_POLICIES: &str = "type.googleapis.com/pinnace.mesh.v1.AuthorizationPolicies";
     /// [`super::RequestAuthentications`]: whose tokens it believes. One resource, [`super::SELF_NAME`].
     pub const REQUEST_AUTHENTICATIONS: &str = "type.googleapis.com/pinnace.mesh.v1.RequestAuthentications";
+    /// [`super::CandidateSets`]: what is tried before it is in force. One resource, [`super::SELF_NAME`]; nobody waits for it.
+    pub const CANDIDATE_SETS: &str = "type.googleapis.com/pinnace.mesh.v1.CandidateSets";
     /// [`super::TrustBundle`]: whom the mesh trusts. One resource, [`super::SELF_NAME`].
     pub const TRUST_BUNDLE: &str = "type.googleapis.com/pinnace.mesh.v1.TrustBundle";
     /// [`super::Destination`]: named by a query, see [`crate::query`].
     pub const DESTINATION: &str = "type.googleapis.com/pinnace.mesh.v1.Destination";
 
     /// In the order in which a proxy subscribes: trust before policy before traffic.
-    pub const ALL: [&str; 6] = [
+    pub const ALL: [&str; 7] = [
         TRUST_BUNDLE,
         WORKLOAD,
         INBOUND_POLICY,
         AUTHORIZATION_POLICIES,
         REQUEST_AUTHENTICATIONS,
+        CANDIDATE_SETS,
         DESTINATION,
     ];
 }

@@ -151,7 +151,9 @@ impl Session {
                 }
                 type_url::DESTINATION => stream.names().map(str::to_owned).collect(),
                 type_url::TRUST_BUNDLE if !batch.all => Vec::new(),
-                type_url::AUTHORIZATION_POLICIES | type_url::REQUEST_AUTHENTICATIONS if enforced => {
+                type_url::AUTHORIZATION_POLICIES | type_url::REQUEST_AUTHENTICATIONS | type_url::CANDIDATE_SETS
+                    if enforced =>
+                {
                     stream.names().map(str::to_owned).collect()
                 }
                 _ if own => stream.names().map(str::to_owned).collect(),
@@ -220,6 +222,7 @@ impl Session {
             type_url::INBOUND_POLICY => self.index.inbound(&self.pod),
             type_url::AUTHORIZATION_POLICIES => self.index.authorization_policies(&self.pod),
             type_url::REQUEST_AUTHENTICATIONS => self.index.request_authentications(&self.pod),
+            type_url::CANDIDATE_SETS => self.index.candidate_sets(&self.pod),
             _ => None,
         }
     }

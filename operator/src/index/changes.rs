@@ -16,7 +16,7 @@ pub enum Key {
     Address(IpAddr),
     /// A pod, as far as its own proxy is concerned.
     Pod(Named),
-    /// The AuthorizationPolicies and RequestAuthentications that a pod's own proxy enforces.
+    /// The AuthorizationPolicies and RequestAuthentications that a pod's own proxy enforces, and the candidates that it tries.
     Enforced(Named),
 }
 

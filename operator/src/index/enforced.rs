@@ -11,9 +11,10 @@ use mesh_core::jwt::{DEFAULT_TIMEOUT, KeySource, Keys, Rule};
 use mesh_wire::authorization::AuthorizationPolicies;
 use mesh_wire::request_authentication::{Jwks, RequestAuthentication, RequestAuthentications};
 
+use super::candidates::Candidates;
 use super::changes::Named;
 use super::shared::MeshFacts;
-use super::targeted::{Entry, Targeted};
+use super::targeted::Targeted;
 
 /// Where a rule's keys are fetched, as its policy's namespace sees it: short names resolve there.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -62,6 +63,7 @@ pub struct Enforced {
     authorization: Targeted<Policy>,
     tokens: Targeted<Vec<Rule>>,
     keys: HashMap<KeyOrigin, Jwks>,
+    candidates: Candidates,
 }
 
 impl Enforced {
@@ -81,9 +83,11 @@ impl Enforced {
     #[must_use]
     pub fn key_origins(&self) -> BTreeMap<KeyOrigin, Duration> {
         let mut origins = BTreeMap::new();
-        for entry in self.tokens.all() {
-            for rule in &entry.policy {
-                if let Some(origin) = KeyOrigin::of(&entry.name.0, rule) {
+        let in_force = self.tokens.all().map(|entry| (&entry.name, &entry.policy));
+        let tried = self.candidates.tokens.all();
+        for (name, rules) in in_force.chain(tried.map(|entry| (&entry.name, &entry.policy.policy))) {
+            for rule in rules {
+                if let Some(origin) = KeyOrigin::of(&name.0, rule) {
                     let longest: &mut Duration = origins.entry(origin).or_default();
                     *longest = (*longest).max(rule.timeout.unwrap_or(DEFAULT_TIMEOUT));
                 }
@@ -94,6 +98,16 @@ impl Enforced {
 
     pub(super) fn authorization_mut(&mut self) -> &mut Targeted<Policy> {
         &mut self.authorization
+    }
+
+    /// What is tried and not in force.
+    #[must_use]
+    pub fn candidates(&self) -> &Candidates {
+        &self.candidates
+    }
+
+    pub(super) fn candidates_mut(&mut self) -> &mut Candidates {
+        &mut self.candidates
     }
 
     pub(super) fn tokens_mut(&mut self) -> &mut Targeted<Vec<Rule>> {
@@ -110,10 +124,14 @@ impl Enforced {
         if same {
             return Vec::new();
         }
-        self.tokens.renew(|name, rules| {
+        let uses = |name: &Named, rules: &[Rule]| {
             let mut origins = rules.iter().filter_map(|rule| KeyOrigin::of(&name.0, rule));
             origins.any(|used| used == *origin)
-        })
+        };
+        let mut concerned = self.tokens.renew(|name, rules| uses(name, rules));
+        let tried = &mut self.candidates.tokens;
+        concerned.extend(tried.renew(|name, tried| uses(name, &tried.policy)));
+        concerned
     }
 
     /// What is known of a rule's keys.
@@ -133,14 +151,16 @@ impl Enforced {
     }
 
     /// RequestAuthentications as a proxy gets them.
-    pub(super) fn with_keys<'a>(&self, policies: impl Iterator<Item = &'a Entry<Vec<Rule>>>) -> RequestAuthentications {
-        let with_keys = |entry: &Entry<Vec<Rule>>| RequestAuthentication {
-            namespace: entry.name.0.to_string(),
-            name: entry.name.1.to_string(),
-            rules: entry
-                .policy
+    pub(super) fn with_keys<'a>(
+        &self,
+        policies: impl Iterator<Item = (&'a Named, &'a Vec<Rule>)>,
+    ) -> RequestAuthentications {
+        let with_keys = |(name, rules): (&Named, &Vec<Rule>)| RequestAuthentication {
+            namespace: name.0.to_string(),
+            name: name.1.to_string(),
+            rules: rules
                 .iter()
-                .map(|rule| (rule.clone(), self.keys_of(&entry.name.0, rule)))
+                .map(|rule| (rule.clone(), self.keys_of(&name.0, rule)))
                 .collect(),
         };
         RequestAuthentications {
@@ -150,12 +170,9 @@ impl Enforced {
 }
 
 /// AuthorizationPolicies as a proxy gets them.
-pub(super) fn authorization<'a>(
-    mesh: &MeshFacts,
-    entries: impl Iterator<Item = &'a Entry<Policy>>,
-) -> AuthorizationPolicies {
+pub(super) fn authorization(mesh: &MeshFacts, policies: Vec<Policy>) -> AuthorizationPolicies {
     AuthorizationPolicies {
-        policies: entries.map(|entry| entry.policy.clone()).collect(),
+        policies,
         paths: mesh.paths,
         trusted_proxies: mesh.trusted_proxies,
         trust_domain: mesh.trust_domain.clone(),

@@ -4,6 +4,7 @@
 //!
 //! Nothing here talks to the API server, so everything is tested by feeding objects.
 
+pub mod candidates;
 pub mod changes;
 pub mod compile;
 pub mod enforced;

@@ -17,6 +17,7 @@ use mesh_wire::resources as wire;
 use prost::Message;
 use tokio::sync::{Notify, broadcast};
 
+use super::candidates;
 use super::changes::{Changed, Key, Named};
 use super::compile;
 use super::enforced;
@@ -231,7 +232,10 @@ impl Index {
                 ids,
                 || {
                     self.metrics.compiled.with_label_values(&["authorization"]).inc();
-                    encode(&wire::AuthorizationPolicies::from(&enforced::authorization(mesh, of())))
+                    let policies = of().map(|entry| entry.policy.clone()).collect();
+                    encode(&wire::AuthorizationPolicies::from(&enforced::authorization(
+                        mesh, policies,
+                    )))
                 },
             ))
         })
@@ -255,9 +259,20 @@ impl Index {
                 || {
                     let label = "request_authentication";
                     self.metrics.compiled.with_label_values(&[label]).inc();
-                    encode(&wire::RequestAuthentications::from(&enforced.with_keys(of())))
+                    let policies = of().map(|entry| (&entry.name, &entry.policy));
+                    encode(&wire::RequestAuthentications::from(&enforced.with_keys(policies)))
                 },
             ))
+        })
+    }
+
+    /// The candidate sets that concern a pod; `None` when there is no such pod.
+    #[must_use]
+    pub fn candidate_sets(&self, pod: &Named) -> Option<Encoded> {
+        self.read(|world, mesh| {
+            let record = world.pod_named(pod)?;
+            let sets = candidates::compile(world, mesh, &pod.0, &record.labels);
+            Some(encode(&wire::CandidateSets::from(&sets)))
         })
     }
 

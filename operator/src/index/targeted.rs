@@ -112,6 +112,13 @@ impl<P> Targeted<P> {
         mesh.chain(of(namespace))
     }
 
+    /// Those of a workload's namespace and of the root namespace, whichever workloads they are for; the root namespace's first.
+    pub fn near<'a>(&'a self, root: &str, namespace: &str) -> impl Iterator<Item = &'a Entry<P>> + use<'a, P> {
+        let mesh = (namespace != root).then(|| self.by_namespace.get(root)).flatten();
+        let both = mesh.into_iter().chain(self.by_namespace.get(namespace));
+        both.flat_map(BTreeMap::values)
+    }
+
     /// Whether all of them are as they were when these ids were given.
     pub(super) fn are_live(&self, ids: &[u64]) -> bool {
         ids.iter().all(|id| self.live.contains(id))

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use mesh_core::authorization::policy::{Policy as AuthorizationPolicy, Target as PolicyTarget};
+use mesh_core::candidates::Candidacy;
 use mesh_core::destination_rule::{Merged, Place, Rule, Rules, resolve_host};
 use mesh_core::hosts::fqdn;
 use mesh_core::jwt::Rule as JwtRule;
@@ -251,6 +252,46 @@ impl World {
         self.touch_targets(concerned.iter().map(|target| (name, target)), root_namespace)
     }
 
+    /// Takes a PeerAuthentication that is a candidate, or its end.
+    pub fn candidate_policy(
+        &mut self,
+        name: &Named,
+        candidate: Option<Candidacy<Policy>>,
+        root_namespace: &str,
+    ) -> Changed {
+        let candidate = candidate.map(|candidate| {
+            let target = PolicyTarget {
+                selector: candidate.policy.selector.clone(),
+                refs: false,
+            };
+            (target, candidate)
+        });
+        let concerned = self.enforced.candidates_mut().peers.set(name, candidate);
+        self.touch_candidates(name, &concerned, root_namespace)
+    }
+
+    /// Takes an AuthorizationPolicy that is a candidate, or its end.
+    pub fn candidate_authorization_policy(
+        &mut self,
+        name: &Named,
+        candidate: Option<(PolicyTarget, Candidacy<AuthorizationPolicy>)>,
+        root_namespace: &str,
+    ) -> Changed {
+        let concerned = self.enforced.candidates_mut().authorization.set(name, candidate);
+        self.touch_candidates(name, &concerned, root_namespace)
+    }
+
+    /// Takes a RequestAuthentication that is a candidate, or its end.
+    pub fn candidate_request_authentication(
+        &mut self,
+        name: &Named,
+        candidate: Option<(PolicyTarget, Candidacy<Vec<JwtRule>>)>,
+        root_namespace: &str,
+    ) -> Changed {
+        let concerned = self.enforced.candidates_mut().tokens.set(name, candidate);
+        self.touch_candidates(name, &concerned, root_namespace)
+    }
+
     /// Takes the keys that were fetched from an origin, why there are none, or nothing once nobody asks for them.
     pub fn keys(&mut self, origin: &KeyOrigin, keys: Option<Jwks>, root_namespace: &str) -> Changed {
         let concerned = self.enforced.set_keys(origin, keys);
@@ -351,6 +392,19 @@ impl World {
             .map(|rule| (rule.namespace.clone(), rule.name.clone()))
     }
 
+    /// A PeerAuthentication in force by name.
+    #[must_use]
+    pub fn policy_named(&self, name: &Named) -> Option<&Policy> {
+        self.policies.get(&name.0)?.get(&name.1)
+    }
+
+    /// The PeerAuthentications of a workload's namespace and of the root namespace.
+    pub fn policies_near<'a>(&'a self, root_namespace: &str, namespace: &str) -> impl Iterator<Item = &'a Policy> {
+        let of = |name: &str| self.policies.get(name).into_iter().flat_map(BTreeMap::values);
+        let mesh = (namespace != root_namespace).then(|| of(root_namespace));
+        of(namespace).chain(mesh.into_iter().flatten())
+    }
+
     /// Every policy.
     pub fn policies(&self) -> impl Iterator<Item = &Policy> {
         self.policies.values().flat_map(BTreeMap::values)
@@ -359,18 +413,19 @@ impl World {
     /// The modes in force on a pod's ports.
     #[must_use]
     pub fn effective(&self, root_namespace: &str, namespace: &str, labels: &Labels) -> Effective {
-        let of = |name: &str| self.policies.get(name).into_iter().flat_map(BTreeMap::values);
-        let mesh = (namespace != root_namespace)
-            .then(|| of(root_namespace))
-            .into_iter()
-            .flatten();
-        effective(of(namespace).chain(mesh), root_namespace, namespace, labels)
+        let near = self.policies_near(root_namespace, namespace);
+        effective(near, root_namespace, namespace, labels)
     }
 
     /// A pod by name.
     #[must_use]
     pub fn pod_named(&self, name: &Named) -> Option<&PodRecord> {
         self.pods.get(name)
+    }
+
+    /// All pods.
+    pub fn pods(&self) -> impl Iterator<Item = (&Named, &PodRecord)> {
+        self.pods.iter()
     }
 
     /// The pod that has an address.
@@ -486,6 +541,20 @@ impl World {
             target.is_for(&policy.0, root_namespace, &pod.0, &record.labels)
         };
         self.pods.iter().filter(matches)
+    }
+
+    /// A candidate changed. What it replaces, and thus which pods it concerns, is in its own namespace, or anywhere for one of
+    /// the root namespace.
+    fn touch_candidates(&self, name: &Named, concerned: &[PolicyTarget], root_namespace: &str) -> Changed {
+        let mut changed = Changed::default();
+        if !concerned.is_empty() {
+            let pods = self
+                .pods
+                .keys()
+                .filter(|pod| *name.0 == *root_namespace || pod.0 == name.0);
+            changed.keys.extend(pods.map(|pod| Key::Enforced(pod.clone())));
+        }
+        changed
     }
 
     /// What pods' own proxies enforce changed, as far as policies' targets say.

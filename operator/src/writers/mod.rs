@@ -3,6 +3,7 @@
 //! and the status of policies ([`status`]). Each asks whether the lease is held before it writes.
 
 pub mod ca_bundle;
+mod candidates;
 pub mod identities;
 pub mod nudge;
 pub mod serving;

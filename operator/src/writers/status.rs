@@ -16,6 +16,7 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 use tracing::warn;
 
+use super::candidates;
 use crate::feeds::{Held, Policies};
 use crate::index::changes::Named;
 use crate::index::targeted::{Entry, Targeted};
@@ -51,7 +52,9 @@ pub async fn keep(
             let (all, root): (Vec<Policy>, String) =
                 index.read(|world, mesh| (world.policies().cloned().collect(), mesh.root_namespace.clone()));
             for resource in held.all() {
-                let new = peer_authentication::status(&resource, &all, &root, &now());
+                let new = candidates::status(&index, &resource, || {
+                    peer_authentication::status(&resource, &all, &root, &now())
+                });
                 let differs = resource.status.as_ref() != Some(&new);
                 if differs && !writer.write(&resource, &new).await {
                     break;
@@ -64,11 +67,14 @@ pub async fn keep(
         let held = &policies.authorization_policies;
         loop {
             for resource in held.all() {
-                let new = index.read(|world, mesh| {
-                    let root = &mesh.root_namespace;
-                    let workloads = workloads(world, world.enforced().authorization(), &resource, root);
-                    authorization_policy::status(&resource, workloads, root, &now())
-                });
+                let in_force = || {
+                    index.read(|world, mesh| {
+                        let root = &mesh.root_namespace;
+                        let workloads = workloads(world, world.enforced().authorization(), &resource, root);
+                        authorization_policy::status(&resource, workloads, root, &now())
+                    })
+                };
+                let new = candidates::status(&index, &resource, in_force);
                 let differs = resource.status.as_ref() != Some(&new);
                 if differs && !writer.write(&resource, &new).await {
                     break;
@@ -81,13 +87,16 @@ pub async fn keep(
         let held = &policies.request_authentications;
         loop {
             for resource in held.all() {
-                let new = index.read(|world, mesh| {
-                    let root = &mesh.root_namespace;
-                    let tokens = world.enforced().tokens();
-                    let workloads = workloads(world, tokens, &resource, root);
-                    let missing = tokens.get(&named(&resource)).map(|entry| missing_keys(world, entry));
-                    request_authentication::status(&resource, workloads, missing.as_deref(), root, &now())
-                });
+                let in_force = || {
+                    index.read(|world, mesh| {
+                        let root = &mesh.root_namespace;
+                        let tokens = world.enforced().tokens();
+                        let workloads = workloads(world, tokens, &resource, root);
+                        let missing = tokens.get(&named(&resource)).map(|entry| missing_keys(world, entry));
+                        request_authentication::status(&resource, workloads, missing.as_deref(), root, &now())
+                    })
+                };
+                let new = candidates::status(&index, &resource, in_force);
                 let differs = resource.status.as_ref() != Some(&new);
                 if differs && !writer.write(&resource, &new).await {
                     break;
@@ -121,7 +130,7 @@ pub async fn keep(
     );
 }
 
-fn named<K: ResourceExt>(resource: &K) -> Named {
+pub(super) fn named<K: ResourceExt>(resource: &K) -> Named {
     let namespace = resource.namespace().unwrap_or_default();
     (namespace.into(), resource.name_any().into())
 }
@@ -145,7 +154,7 @@ fn missing_keys(world: &World, entry: &Entry<Vec<Rule>>) -> Vec<String> {
     missing.collect()
 }
 
-fn now() -> Time {
+pub(super) fn now() -> Time {
     Time(jiff::Timestamp::now())
 }
 

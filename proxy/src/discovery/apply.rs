@@ -12,6 +12,7 @@ use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryResponse, Res
 use mesh_core::destination::Destination;
 use mesh_core::peer_authentication::Effective;
 use mesh_wire::authorization::AuthorizationPolicies;
+use mesh_wire::candidates::CandidateSets;
 use mesh_wire::convert::{ConvertError, TrustBundle, Workload};
 use mesh_wire::request_authentication::RequestAuthentications;
 use mesh_wire::resources::{self as wire, SELF_NAME, type_url};
@@ -20,6 +21,7 @@ use prost::Message;
 use rustls_pki_types::CertificateDer;
 
 use super::authorization::{Compiled, Ready, UnreadableKeys};
+use super::candidates::Candidates;
 use super::mesh::Mesh;
 use super::table::Known;
 
@@ -75,6 +77,7 @@ impl Applier {
             type_url::INBOUND_POLICY => own(mesh, response, inbound, Mesh::set_inbound),
             type_url::AUTHORIZATION_POLICIES => own(mesh, response, authorization, Mesh::set_authorization),
             type_url::REQUEST_AUTHENTICATIONS => own(mesh, response, tokens, Mesh::set_tokens),
+            type_url::CANDIDATE_SETS => own(mesh, response, candidates, Mesh::set_candidates),
             other => Some(Refusal::Type(other.chars().take(200).collect()).to_string()),
         };
         Outcome {
@@ -233,6 +236,11 @@ fn authorization(resource: &Resource) -> Result<Compiled, Refusal> {
 fn tokens(resource: &Resource) -> Result<Ready, Refusal> {
     let message = message::<wire::RequestAuthentications>(resource, type_url::REQUEST_AUTHENTICATIONS)?;
     Ok(Ready::new(RequestAuthentications::try_from(&message)?)?)
+}
+
+fn candidates(resource: &Resource) -> Result<Option<Candidates>, Refusal> {
+    let message = message::<wire::CandidateSets>(resource, type_url::CANDIDATE_SETS)?;
+    Ok(Candidates::new(CandidateSets::try_from(&message)?)?)
 }
 
 fn destination(resource: &Resource) -> Result<Destination, Refusal> {

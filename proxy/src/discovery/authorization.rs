@@ -9,6 +9,8 @@ use mesh_core::request::Normalization;
 use mesh_wire::authorization::AuthorizationPolicies;
 use mesh_wire::request_authentication::{Jwks, RequestAuthentications};
 
+use super::candidates::Candidates;
+
 /// What is in force.
 #[derive(Debug, Clone)]
 pub struct Authorization {
@@ -20,13 +22,15 @@ pub struct Authorization {
     pub paths: Normalization,
     /// How many proxies in front of the mesh are trusted to tell the client in `X-Forwarded-For`.
     pub trusted_proxies: u32,
+    /// What is tried beside it; `None` where nothing is.
+    pub candidates: Option<Arc<Candidates>>,
 }
 
 /// AuthorizationPolicies as they were received, and compiled.
 #[derive(Debug, Clone)]
 pub(super) struct Compiled {
     pub(super) received: Arc<AuthorizationPolicies>,
-    policies: Arc<Policies>,
+    pub(super) policies: Arc<Policies>,
 }
 
 impl Compiled {
@@ -43,7 +47,7 @@ impl Compiled {
 #[derive(Debug, Clone)]
 pub(super) struct Ready {
     pub(super) received: Arc<RequestAuthentications>,
-    tokens: Arc<Authenticator>,
+    pub(super) tokens: Arc<Authenticator>,
 }
 
 impl Ready {
@@ -83,11 +87,12 @@ pub(super) struct UnreadableKeys {
     error: KeysError,
 }
 
-/// Both, as far as they were received.
+/// Both, as far as they were received, and what is tried beside them, for which nobody waits.
 #[derive(Debug, Default)]
 pub(super) struct Parts {
     pub(super) policies: Option<Compiled>,
     pub(super) tokens: Option<Ready>,
+    pub(super) candidates: Option<Arc<Candidates>>,
 }
 
 impl Parts {
@@ -99,6 +104,7 @@ impl Parts {
             tokens: tokens.tokens.clone(),
             paths: policies.received.paths,
             trusted_proxies: policies.received.trusted_proxies,
+            candidates: self.candidates.clone(),
         })
     }
 }

@@ -14,6 +14,7 @@ use mesh_wire::request_authentication::RequestAuthentications;
 use tokio::sync::{mpsc, watch};
 
 use super::authorization::{Authorization, Compiled, Parts, Ready};
+use super::candidates::Candidates;
 use super::freshness::{Freshness, Moment};
 use super::name::{Kind, Name};
 use super::table::{Forget, Inserted, Known, Slot, Table};
@@ -96,6 +97,8 @@ pub struct OwnVersions {
     pub authorization: String,
     /// The RequestAuthentications'.
     pub tokens: String,
+    /// The candidate sets'.
+    pub candidates: String,
 }
 
 #[derive(Debug)]
@@ -107,6 +110,8 @@ struct Shared {
     inbound: ArcSwapOption<Effective>,
     inbound_changes: watch::Sender<()>,
     authorization: ArcSwapOption<Authorization>,
+    /// Whether there is any candidate set.
+    has_candidates: AtomicBool,
     /// What it was made from.
     authorization_parts: Mutex<Parts>,
     trust: watch::Sender<Option<Arc<TrustBundle>>>,
@@ -138,6 +143,7 @@ impl Mesh {
             inbound: ArcSwapOption::empty(),
             inbound_changes: watch::Sender::new(()),
             authorization: ArcSwapOption::empty(),
+            has_candidates: AtomicBool::new(false),
             authorization_parts: Mutex::default(),
             trust: watch::Sender::new(None),
             versions: Mutex::default(),
@@ -193,6 +199,23 @@ impl Mesh {
     #[must_use]
     pub fn authorization(&self) -> Option<Arc<Authorization>> {
         self.shared.authorization.load_full()
+    }
+
+    /// What decides about calls where something is tried beside it: `None` where there is no candidate set, which costs no more
+    /// than to look.
+    #[must_use]
+    pub fn trying(&self) -> Option<Arc<Authorization>> {
+        if !self.shared.has_candidates.load(Ordering::Relaxed) {
+            return None;
+        }
+        self.authorization()
+            .filter(|authorization| authorization.candidates.is_some())
+    }
+
+    /// The candidate sets that concern the pod, as the operator sent them; `None` where there are none.
+    #[must_use]
+    pub fn candidates(&self) -> Option<Arc<Candidates>> {
+        self.authorization_parts().candidates.clone()
     }
 
     /// The AuthorizationPolicies and RequestAuthentications in force, as the operator sent them; `None` before both were
@@ -415,6 +438,14 @@ impl Mesh {
     pub(super) fn set_tokens(&self, tokens: Ready, version: &str) {
         version.clone_into(&mut self.versions().tokens);
         self.change_authorization(|parts| parts.tokens = Some(tokens));
+    }
+
+    pub(super) fn set_candidates(&self, candidates: Option<Candidates>, version: &str) {
+        version.clone_into(&mut self.versions().candidates);
+        self.shared
+            .has_candidates
+            .store(candidates.is_some(), Ordering::Relaxed);
+        self.change_authorization(|parts| parts.candidates = candidates.map(Arc::new));
     }
 
     fn change_authorization(&self, change: impl FnOnce(&mut Parts)) {

@@ -12,6 +12,7 @@
 
 mod apply;
 mod authorization;
+mod candidates;
 mod client;
 mod connect;
 mod freshness;
@@ -23,6 +24,7 @@ mod stream;
 mod table;
 
 pub use authorization::Authorization;
+pub use candidates::{Candidates, Set as CandidateSet, Why};
 pub use client::{Backoff, Client};
 pub use connect::ConnectError;
 pub use mesh::{Answer, Limits, Lookup, Mesh, OwnVersions, Requests};

@@ -73,6 +73,7 @@ impl Mesh {
             (type_url::INBOUND_POLICY, held.inbound),
             (type_url::AUTHORIZATION_POLICIES, held.authorization),
             (type_url::REQUEST_AUTHENTICATIONS, held.tokens),
+            (type_url::CANDIDATE_SETS, held.candidates),
         ];
         let short = |url: &str| url.rsplit('.').next().unwrap_or(url).to_owned();
         DiscoveryState {

@@ -130,6 +130,7 @@ fn first(mesh: &Mesh) -> Vec<DeltaDiscoveryRequest> {
         (type_url::INBOUND_POLICY, held.inbound),
         (type_url::AUTHORIZATION_POLICIES, held.authorization),
         (type_url::REQUEST_AUTHENTICATIONS, held.tokens),
+        (type_url::CANDIDATE_SETS, held.candidates),
     ];
     let own = own.into_iter().map(|(type_url, version)| DeltaDiscoveryRequest {
         type_url: type_url.to_owned(),

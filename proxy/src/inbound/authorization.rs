@@ -57,7 +57,13 @@ impl Caller {
         self.identity.is_none()
     }
 
-    fn facts<'a>(&'a self, remote: Option<IpAddr>, http: Option<Http<'a>>) -> facts::Facts<'a> {
+    /// The port that was called.
+    pub(super) fn port(&self) -> u16 {
+        self.destination.port()
+    }
+
+    /// What policies see of a call; `remote` is the client that trusted proxies name.
+    pub(super) fn facts<'a>(&'a self, remote: Option<IpAddr>, http: Option<Http<'a>>) -> facts::Facts<'a> {
         facts::Facts {
             identity: self.identity.as_ref(),
             source: self.source.ip(),
@@ -167,20 +173,7 @@ pub(super) fn still(worker: &Worker, caller: &Caller, opener: &Opener) -> Option
     if authorization.policies.is_empty() {
         return None;
     }
-    let http = Http {
-        method: opener.method.as_str(),
-        path: &opener.path,
-        host: &opener.host,
-        headers: &opener.headers,
-        claims: opener.claims.as_deref(),
-    };
-    decide(
-        worker,
-        &authorization,
-        caller,
-        &caller.facts(opener.remote, Some(http)),
-        false,
-    )
+    decide(worker, &authorization, caller, &opener.facts(caller), false)
 }
 
 /// Normalises a request's path, verifies its token, and decides about it as it will be sent on.
@@ -215,7 +208,26 @@ pub(super) fn request(worker: &Worker, caller: &Caller, request: &mut Request<Re
     }
 }
 
+impl Opener {
+    /// What policies see of it.
+    pub(super) fn facts<'a>(&'a self, caller: &'a Caller) -> facts::Facts<'a> {
+        let http = Http {
+            method: self.method.as_str(),
+            path: &self.path,
+            host: &self.host,
+            headers: &self.headers,
+            claims: self.claims.as_deref(),
+        };
+        caller.facts(self.remote, Some(http))
+    }
+}
+
 impl Passed {
+    /// What its token says, where it has one.
+    pub(super) fn claims(&self) -> Option<&Claims> {
+        self.claims.as_deref()
+    }
+
     /// What is kept of the request for the time after it.
     pub(super) fn opener(self, request: &Request<RequestBody>) -> Opener {
         Opener {
@@ -230,7 +242,7 @@ impl Passed {
 }
 
 /// The authority as it was written.
-fn host(request: &Request<RequestBody>) -> &str {
+pub(super) fn host(request: &Request<RequestBody>) -> &str {
     match request.uri().authority() {
         Some(authority) => authority.as_str(),
         None => request
@@ -353,7 +365,7 @@ fn decide(
 }
 
 /// What a record says of the call.
-fn denial(caller: &Caller, facts: &facts::Facts<'_>, detail: String, status: StatusCode) -> Denial {
+pub(super) fn denial(caller: &Caller, facts: &facts::Facts<'_>, detail: String, status: StatusCode) -> Denial {
     let request = facts.http.map(|http| DeniedRequest {
         method: cut(http.method),
         host: cut(http.host),

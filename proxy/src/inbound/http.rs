@@ -3,6 +3,7 @@
 use super::authorization::{self, Caller, Refused};
 use super::connection::Facts;
 use super::in_the_clear;
+use super::shadow;
 use super::standing::{self, Ended};
 use super::tls::Peer;
 use crate::http::body::{RequestBody, ResponseBody};
@@ -124,6 +125,7 @@ async fn handle(context: Arc<Context>, mut request: Request<Incoming>, record: &
     }
     headers::mark(map);
     record.headers(map);
+    let trial = shadow::begin(&context.worker, &request);
     let passed = match authorization::request(&context.worker, &context.caller, &mut request) {
         Ok(passed) => passed,
         Err(refused) => {
@@ -132,6 +134,9 @@ async fn handle(context: Arc<Context>, mut request: Request<Incoming>, record: &
             return if call { grpc::refusal(response) } else { response };
         }
     };
+    if let Some(trial) = trial {
+        trial.end(&context.worker, &context.caller, &passed, &request);
+    }
     let opener = switch.is_some().then(|| passed.opener(&request));
     let request = record.count(request);
     let response = to_application(&context, request, record).await;

@@ -4,6 +4,7 @@
 use super::authorization::{self, Caller, Denied, Opener};
 use super::connection::Facts;
 use super::in_the_clear;
+use super::shadow;
 use crate::net::relay;
 use crate::net::stream::Stream;
 use crate::refusals::Reason;
@@ -46,6 +47,8 @@ pub(super) async fn join(
 /// Waits until a connection is taken no more; why it is not. `opener` is the request that made it what it is.
 pub(super) async fn ended(worker: &Worker, facts: &Facts, caller: &Caller, opener: Option<&Opener>) -> Ended {
     let mut changes = worker.mesh.inbound_changes();
+    // What a request opened was tried as a request.
+    let mut tell = opener.is_none();
     loop {
         // Marked as seen before the look, so that a change after it is not missed.
         changes.borrow_and_update();
@@ -61,7 +64,12 @@ pub(super) async fn ended(worker: &Worker, facts: &Facts, caller: &Caller, opene
         if let Some(denied) = denied {
             return Ended::Denied(denied);
         }
-        if changes.changed().await.is_err() {
+        let again = shadow::open(worker, caller, opener, std::mem::replace(&mut tell, true));
+        let changed = match again {
+            Some(again) => tokio::time::timeout(again, changes.changed()).await.unwrap_or(Ok(())),
+            None => changes.changed().await,
+        };
+        if changed.is_err() {
             return std::future::pending().await;
         }
     }

@@ -23,6 +23,7 @@ use crate::origination::{self, Originations};
 use crate::refusals::{Reason, Refusals};
 use crate::reports::{self, Reports};
 use crate::telemetry::{AccessLog, Telemetry};
+use crate::tried::Tried;
 use crate::worker::Worker;
 use anyhow::Context;
 use rustls::crypto::CryptoProvider;
@@ -55,6 +56,7 @@ pub async fn run(config: Config, log: LogControl) -> anyhow::Result<()> {
     let reports = Reports::default();
     let denials = Denials::new(&registry, reports.clone())?;
     let report_counters = reports::send::Counters::new(&registry)?;
+    let tried = Tried::new(&registry)?;
     let identity = Identity::default();
     let (mesh, requests) = Mesh::new(Limits::default());
     if let Some(folder) = &config.snapshot_dir {
@@ -74,6 +76,7 @@ pub async fn run(config: Config, log: LogControl) -> anyhow::Result<()> {
             identity: identity.clone(),
             refusals: refusals.clone(),
             denials: denials.clone(),
+            tried: tried.clone(),
             telemetry: telemetry.clone(),
         }),
         phase: phase.clone(),
@@ -121,6 +124,7 @@ pub async fn run(config: Config, log: LogControl) -> anyhow::Result<()> {
             refusals: refusals.clone(),
             denials: denials.clone(),
             reports: reports.clone(),
+            tried: tried.clone(),
             tells_denial_ids: config.tells_denial_ids,
             drains_inbound: drains.inbound.subscribe(),
             drains_outbound: drains.outbound.subscribe(),

@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-pub(super) use policies::policies;
+pub(super) use policies::{candidate_sets, policies};
 
 /// Clusters that are there whatever was received: where calls to unknown places go, and those to undeclared ports.
 const FIXED: [(&str, &str); 3] = [

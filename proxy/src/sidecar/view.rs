@@ -7,6 +7,7 @@ use crate::identity::Identity;
 use crate::refusals::Refusals;
 use crate::sidecar::shown;
 use crate::telemetry::Telemetry;
+use crate::tried::Tried;
 use mesh_wire::admin::{self, Clusters, DiscoveryState, Listeners, Policies, page};
 use rustls_pki_types::CertificateDer;
 use serde_json::{Value, json};
@@ -18,6 +19,7 @@ pub(super) struct SidecarView {
     pub(super) identity: Identity,
     pub(super) refusals: Refusals,
     pub(super) denials: Denials,
+    pub(super) tried: Tried,
     pub(super) telemetry: Telemetry,
 }
 
@@ -115,11 +117,22 @@ impl View for SidecarView {
         let calls = self.mesh.authorization_resources();
         let calls = calls.as_ref().map(|(policies, tokens)| (&**policies, &**tokens));
         let version = self.mesh.own_versions().inbound;
-        shown::policies(self.mesh.inbound_policy().as_deref(), calls, version)
+        let mut policies = shown::policies(self.mesh.inbound_policy().as_deref(), calls, version);
+        policies.candidate_sets = self
+            .mesh
+            .candidates()
+            .map(|sets| shown::candidate_sets(&sets))
+            .unwrap_or_default();
+        policies
     }
 
     fn denials(&self) -> admin::Denials {
-        self.denials.last()
+        let (tried, tried_total) = self.tried.last();
+        admin::Denials {
+            tried,
+            tried_total,
+            ..self.denials.last()
+        }
     }
 
     fn discovery(&self) -> DiscoveryState {

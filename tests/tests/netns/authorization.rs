@@ -610,19 +610,19 @@ fn a_denial_explains_itself() {
 }
 
 /// An issuer with one key.
-struct Issuer(KeyPair);
+pub(crate) struct Issuer(KeyPair);
 
 impl Issuer {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap())
     }
 
-    fn keys(&self) -> String {
+    pub(crate) fn keys(&self) -> String {
         let x = URL_SAFE_NO_PAD.encode(self.0.der_bytes());
         json!({"keys": [{"kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "kid": "a", "x": x}]}).to_string()
     }
 
-    fn token(&self, claims: &Value) -> String {
+    pub(crate) fn token(&self, claims: &Value) -> String {
         let head = json!({"alg": "EdDSA", "kid": "a", "typ": "JWT"});
         let [head, claims] = [&head, claims].map(|part| URL_SAFE_NO_PAD.encode(part.to_string()));
         let signed = format!("{head}.{claims}");

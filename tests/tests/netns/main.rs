@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // In a test's own functions too, a failure is a panic.
 
 mod authorization;
+mod candidates;
 mod command_line;
 mod control_plane;
 mod destination_rules;

@@ -9,9 +9,10 @@ use std::time::SystemTime;
 use http::Method;
 use mesh_core::authorization::facts::{Facts, Http};
 use mesh_core::authorization::{Outcome, Policies, RuleRef};
+use mesh_core::candidates;
 use mesh_core::jwt::{Authenticator, KeySource, Keys, is_cors_preflight};
 use mesh_core::labels::Labels;
-use mesh_core::peer_authentication::{self, Effective, PortMode};
+use mesh_core::peer_authentication::{Effective, PortMode};
 use mesh_core::request::path_of;
 use serde::Serialize;
 use serde_json::Value;
@@ -84,7 +85,10 @@ struct Mesh {
 pub(super) fn run(global: &Global, arguments: &Authz) -> Result<u8, Failure> {
     let namespace = global.namespace.as_deref().unwrap_or("default");
     let system = global.system.as_str();
-    let manifests = Manifests::read(files::documents(&arguments.files)?, Places { namespace, system })?;
+    let mut manifests = Manifests::read(files::documents(&arguments.files)?, Places { namespace, system })?;
+    if let Some(set) = &arguments.candidate {
+        manifests = manifests.with(set)?;
+    }
     let mut keys = HashMap::new();
     for (uri, file) in &arguments.jwks_uri {
         let parsed =
@@ -252,7 +256,7 @@ impl Mesh {
             (rule.clone(), keys)
         });
         InForce {
-            peer: peer_authentication::effective(&manifests.peer, root, namespace, labels),
+            peer: candidates::effective(&manifests.peer, &manifests.tried, root, namespace, labels),
             tokens: Authenticator::new(rules.collect()),
             policies: Policies::compile(policies, &config.trust_domain, &config.trust_domain_aliases),
         }
@@ -397,6 +401,62 @@ metadata: {name: other}
             }
             assert_eq!(told, expected, "{line}");
         }
+    }
+
+    #[test]
+    fn candidates_decide_only_where_their_set_is_asked_for() {
+        const TRIED: &str = r#"
+apiVersion: security.istio.io/v1
+kind: PeerAuthentication
+metadata: {name: go, namespace: shop, labels: {policy.pinnace.dev/candidate: strict}}
+spec: {mtls: {mode: STRICT}}
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: old, namespace: shop}
+spec: {rules: [{to: [{operation: {paths: [/old]}}]}]}
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata:
+  name: new
+  namespace: shop
+  labels: {policy.pinnace.dev/candidate: paths}
+  annotations: {policy.pinnace.dev/replaces: old}
+spec: {rules: [{to: [{operation: {paths: [/new]}}]}]}
+---
+apiVersion: security.istio.io/v1
+kind: RequestAuthentication
+metadata: {name: tokens, namespace: shop, labels: {policy.pinnace.dev/candidate: tokens}}
+spec: {jwtRules: [{issuer: https://i}]}
+"#;
+        let answer = |set: Option<&str>, line: &str| {
+            let mut manifests = manifests("test", TRIED).unwrap();
+            if let Some(set) = set {
+                manifests = manifests.with(set).unwrap();
+            }
+            let mut mesh = Mesh::new(manifests, "istio-system", HashMap::new());
+            mesh.answer(line, "shop").unwrap().decision
+        };
+        let (old, new) = (r#"{"path": "/old"}"#, r#"{"path": "/new"}"#);
+        let token = r#"{"path": "/old", "jwt": "x"}"#;
+        for (set, line, expected) in [
+            (None, old, "allow"),
+            (None, new, "deny"),
+            (None, token, "allow"),
+            (Some("strict"), old, "deny"),
+            (Some("paths"), old, "deny"),
+            (Some("paths"), new, "allow"),
+            (Some("tokens"), old, "allow"),
+            (Some("tokens"), token, "unauthenticated"),
+        ] {
+            assert_eq!(answer(set, line), expected, "{set:?} {line}");
+        }
+        let failure = manifests("test", TRIED).unwrap().with("other").unwrap_err().to_string();
+        assert!(
+            failure.ends_with("no such candidate set: the files have paths, strict, tokens"),
+            "{failure}"
+        );
     }
 
     #[test]

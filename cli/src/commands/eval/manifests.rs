@@ -1,9 +1,13 @@
 //! The resources in files, parsed as the webhook and the operator parse them.
 
+use std::collections::BTreeSet;
+
 use mesh_api::mesh_config::MeshConfig;
 use mesh_api::request_authentication::RequestAuthenticationPolicy;
-use mesh_api::{Invalid, authorization_policy, peer_authentication, request_authentication};
+use mesh_api::{Invalid, authorization_policy, candidate, peer_authentication, request_authentication};
 use mesh_core::authorization::policy::{Policy, Target};
+use mesh_core::candidates::{Candidacy, Candidate, Replaced};
+use mesh_core::peer_authentication::Policy as PeerPolicy;
 use serde_json::Value;
 
 use crate::failure::Failure;
@@ -14,9 +18,20 @@ use crate::files::Document;
 pub(super) struct Manifests {
     /// The ConfigMap `istio` of the control plane's namespace.
     pub(super) config: MeshConfig,
-    pub(super) peer: Vec<mesh_core::peer_authentication::Policy>,
+    pub(super) peer: Vec<PeerPolicy>,
     pub(super) authorization: Vec<(Target, Policy)>,
     pub(super) request: Vec<(Target, RequestAuthenticationPolicy)>,
+    /// The PeerAuthentications that are evaluated beside those in force.
+    pub(super) tried: Vec<Candidacy<PeerPolicy>>,
+    candidates: Candidates,
+}
+
+/// What is not in force.
+#[derive(Debug, Default)]
+struct Candidates {
+    peer: Vec<Candidacy<PeerPolicy>>,
+    authorization: Vec<Candidacy<(Target, Policy)>>,
+    request: Vec<Candidacy<(Target, RequestAuthenticationPolicy)>>,
 }
 
 /// Where resources without a namespace are, and where the control plane is.
@@ -66,22 +81,84 @@ impl Manifests {
             Some("PeerAuthentication") if security => {
                 place(&mut object);
                 let resource = peer_authentication::read(object).map_err(one)?;
-                self.peer.push(peer_authentication::parse(&resource).map_err(told)?);
+                let policy = peer_authentication::parse(&resource).map_err(told)?;
+                match candidate::of(&resource).map_err(told)? {
+                    None => self.peer.push(policy),
+                    Some(candidate) => self.candidates.peer.push(Candidacy { candidate, policy }),
+                }
             }
             Some("AuthorizationPolicy") if security => {
                 place(&mut object);
                 let resource = authorization_policy::read(object).map_err(one)?;
-                self.authorization
-                    .push(authorization_policy::parse(&resource).map_err(told)?);
+                let policy = authorization_policy::parse(&resource).map_err(told)?;
+                match candidate::of(&resource).map_err(told)? {
+                    None => self.authorization.push(policy),
+                    Some(candidate) => self.candidates.authorization.push(Candidacy { candidate, policy }),
+                }
             }
             Some("RequestAuthentication") if security => {
                 place(&mut object);
                 let resource = request_authentication::read(object).map_err(one)?;
-                self.request
-                    .push(request_authentication::parse(&resource).map_err(told)?);
+                let policy = request_authentication::parse(&resource).map_err(told)?;
+                match candidate::of(&resource).map_err(told)? {
+                    None => self.request.push(policy),
+                    Some(candidate) => self.candidates.request.push(Candidacy { candidate, policy }),
+                }
             }
             _ => {}
         }
         Ok(())
     }
+
+    /// As if a candidate set was in force.
+    pub(super) fn with(mut self, set: &str) -> Result<Self, Failure> {
+        let Candidates {
+            peer,
+            authorization,
+            request,
+        } = std::mem::take(&mut self.candidates);
+        let peers = peer.iter().map(|it| &it.candidate);
+        let of_calls = authorization.iter().map(|it| &it.candidate);
+        let all = peers.chain(of_calls).chain(request.iter().map(|it| &it.candidate));
+        let sets: BTreeSet<&str> = all.map(|candidate| candidate.set.as_str()).collect();
+        if !sets.contains(set) {
+            let known = match sets.len() {
+                0 => "none is in the files".to_owned(),
+                _ => format!("the files have {}", sets.into_iter().collect::<Vec<_>>().join(", ")),
+            };
+            return Err(Failure::other(format!(
+                "--candidate {set}: no such candidate set: {known}"
+            )));
+        }
+        self.tried = chosen(peer, set);
+        join(&mut self.authorization, chosen(authorization, set), |it| {
+            (&it.namespace, &it.name)
+        });
+        join(&mut self.request, chosen(request, set), |it| (&it.namespace, &it.name));
+        Ok(self)
+    }
+}
+
+fn chosen<P>(candidates: Vec<Candidacy<P>>, set: &str) -> Vec<Candidacy<P>> {
+    let mut candidates = candidates;
+    candidates.retain(|it| it.candidate.set == set);
+    candidates
+}
+
+/// Takes out what candidates replace, and adds them.
+fn join<P>(
+    in_force: &mut Vec<(Target, P)>,
+    candidates: Vec<Candidacy<(Target, P)>>,
+    named: impl Fn(&P) -> (&String, &String),
+) {
+    let by = candidates.iter().map(|it| -> (&str, &Candidate) {
+        let (namespace, _) = named(&it.policy.1);
+        (namespace, &it.candidate)
+    });
+    let replaced = Replaced::by(by);
+    in_force.retain(|(_, policy)| {
+        let (namespace, name) = named(policy);
+        !replaced.contains(namespace, name)
+    });
+    in_force.extend(candidates.into_iter().map(|it| it.policy));
 }

@@ -71,13 +71,32 @@ fn table(page: &Policies) -> Table {
             ]);
         }
     }
+    for set in &page.candidate_sets {
+        let tried = |mode: &str| format!("{mode} (candidate set {})", set.name);
+        for policy in &set.policies {
+            let port = policy.port.map_or_else(|| "*".to_owned(), |port| port.to_string());
+            table.row([
+                policy.kind.as_str().into(),
+                port.into(),
+                tried(&policy.mode).into(),
+                policy.decided_by.join(", ").into(),
+                "".into(),
+            ]);
+        }
+        for candidate in &set.candidates {
+            let (kind, name) = candidate.split_once('/').unwrap_or(("", candidate));
+            if kind != "PeerAuthentication" || set.policies.is_empty() {
+                table.row([kind.into(), "*".into(), tried("tried").into(), name.into(), "".into()]);
+            }
+        }
+    }
     table
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use mesh_wire::admin::{AuthorizationPolicy, JwtRule, Policy, RequestAuthentication};
+    use mesh_wire::admin::{AuthorizationPolicy, CandidateSet, JwtRule, Policy, RequestAuthentication};
 
     #[test]
     fn what_decided_is_named() {
@@ -113,19 +132,29 @@ mod tests {
                 name: "shop/jwt".into(),
                 rules: vec![jwt("https://a.example", None), jwt("b", Some("refused"))],
             }],
+            candidate_sets: vec![CandidateSet {
+                name: "go".into(),
+                candidates: vec![
+                    "PeerAuthentication/shop/new".into(),
+                    "AuthorizationPolicy/shop/next".into(),
+                ],
+                policies: vec![policy(None, "STRICT", &["shop/new"])],
+            }],
             ..Policies::default()
         };
         assert_eq!(
             table(&page).text(false),
             "\
-KIND                      PORT     MODE               DECIDED BY                 RULES
-PeerAuthentication        *        STRICT             shop/web, shop/default
-PeerAuthentication        9000     DISABLE            shop/web
-AuthorizationPolicy       *        ALLOW              istio-system/none          none: matches nothing
-AuthorizationPolicy       *        CUSTOM opa         shop/ask                   1 rule
-AuthorizationPolicy       *        DENY (dry run)     shop/tried                 2 rules
-RequestAuthentication     *        JWT                shop/jwt                   https://a.example
-RequestAuthentication     *        JWT                shop/jwt                   b: no keys: refused
+KIND                      PORT     MODE                          DECIDED BY                 RULES
+PeerAuthentication        *        STRICT                        shop/web, shop/default
+PeerAuthentication        9000     DISABLE                       shop/web
+AuthorizationPolicy       *        ALLOW                         istio-system/none          none: matches nothing
+AuthorizationPolicy       *        CUSTOM opa                    shop/ask                   1 rule
+AuthorizationPolicy       *        DENY (dry run)                shop/tried                 2 rules
+RequestAuthentication     *        JWT                           shop/jwt                   https://a.example
+RequestAuthentication     *        JWT                           shop/jwt                   b: no keys: refused
+PeerAuthentication        *        STRICT (candidate set go)     shop/new
+AuthorizationPolicy       *        tried (candidate set go)      shop/next
 "
         );
         let defaults = Policies {

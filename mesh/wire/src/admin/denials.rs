@@ -10,6 +10,11 @@ pub struct Denials {
     pub denials: Vec<Denial>,
     /// How many calls were denied since the sidecar started, those included of which no record is kept.
     pub total: u64,
+    /// Of calls that passed and that a candidate set would have denied, the records that are kept.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tried: Vec<Denial>,
+    /// How many such calls there were.
+    pub tried_total: u64,
 }
 
 /// A call that AuthorizationPolicies or RequestAuthentications denied. It holds no token, no query and no header but the
@@ -21,7 +26,8 @@ pub struct Denial {
     pub id: String,
     /// When, in seconds since the epoch.
     pub at: u64,
-    /// `ALLOW` (no rule of any matched), `DENY`, `CUSTOM`, or `JWT` for a token that was refused.
+    /// `ALLOW` (no rule of any matched), `DENY`, `CUSTOM`, or `JWT` for a token that was refused; of a candidate set also
+    /// `STRICT`, for a call in the clear.
     pub action: String,
     /// The response code detail, in Envoy's words.
     pub detail: String,
@@ -51,6 +57,12 @@ pub struct Denial {
     /// Where no ALLOW rule matched: the one that came nearest.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nearest: Option<NearestRule>,
+    /// The candidate set that would have denied it; empty for what was denied.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub set: String,
+    /// The candidates that this is put down to, `KIND/NAMESPACE/NAME`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub candidates: Vec<String>,
 }
 
 /// What a denied request asked for.

@@ -23,6 +23,22 @@ pub struct Policies {
     pub path_normalization: String,
     /// How many proxies in front of the mesh are trusted to tell the client.
     pub trusted_proxies: u32,
+    /// What is tried and not in force.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub candidate_sets: Vec<CandidateSet>,
+}
+
+/// A candidate set that is evaluated, and what would be in force.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CandidateSet {
+    /// Its name.
+    pub name: String,
+    /// Its candidates that concern the pod, `KIND/NAMESPACE/NAME`.
+    pub candidates: Vec<String>,
+    /// What PeerAuthentications would say of ports; none where the set has none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub policies: Vec<Policy>,
 }
 
 /// What holds on a port, and what decided it.

@@ -15,7 +15,8 @@ use mesh_wire::authorization::AuthorizationPolicies;
 use mesh_wire::convert::{TrustBundle, Workload};
 use mesh_wire::request_authentication::{Jwks, RequestAuthentication, RequestAuthentications};
 use mesh_wire::resources::type_url::{
-    AUTHORIZATION_POLICIES, DESTINATION, INBOUND_POLICY, REQUEST_AUTHENTICATIONS, TRUST_BUNDLE, WORKLOAD,
+    AUTHORIZATION_POLICIES, CANDIDATE_SETS, DESTINATION, INBOUND_POLICY, REQUEST_AUTHENTICATIONS, TRUST_BUNDLE,
+    WORKLOAD,
 };
 use mesh_wire::resources::{self as wire, SELF_NAME};
 use rustls::ClientConfig;
@@ -25,12 +26,13 @@ use super::{Answer, Backoff, Client, Limits, Lookup, Mesh};
 use operator::{Ca, OPERATOR, Operator, Stream, WEB, raw, resource};
 
 /// The types of which a proxy has one resource, in the order in which it subscribes to them.
-const OWN: [&str; 5] = [
+const OWN: [&str; 6] = [
     TRUST_BUNDLE,
     WORKLOAD,
     INBOUND_POLICY,
     AUTHORIZATION_POLICIES,
     REQUEST_AUTHENTICATIONS,
+    CANDIDATE_SETS,
 ];
 
 /// A key set (the key of RFC 8037, appendix A.2).

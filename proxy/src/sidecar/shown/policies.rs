@@ -1,8 +1,9 @@
 //! The policies in force, as `/policies` shows them.
 
+use crate::discovery::Candidates;
 use mesh_core::authorization::policy::{Action, Policy as Rules};
 use mesh_core::peer_authentication::{Effective, PortMode};
-use mesh_wire::admin::{AuthorizationPolicy, JwtRule, Policies, Policy, RequestAuthentication};
+use mesh_wire::admin::{AuthorizationPolicy, CandidateSet, JwtRule, Policies, Policy, RequestAuthentication};
 use mesh_wire::authorization::AuthorizationPolicies;
 use mesh_wire::request_authentication::{Jwks, RequestAuthentications};
 
@@ -18,14 +19,7 @@ pub(in crate::sidecar) fn policies(
         ..Policies::default()
     };
     if let Some(policy) = peers {
-        let row = |port, mode: PortMode| Policy {
-            kind: "PeerAuthentication".to_owned(),
-            port,
-            mode: mode.to_string(),
-            decided_by: policy.decided_by.clone(),
-        };
-        let ports = policy.ports.iter().map(|(port, mode)| row(Some(*port), *mode));
-        shown.policies = std::iter::once(row(None, policy.mode)).chain(ports).collect();
+        shown.policies = peer_authentication(policy);
     }
     if let Some((authorization, tokens)) = calls {
         shown.authorization_policies = authorization.policies.iter().map(authorization_policy).collect();
@@ -34,6 +28,27 @@ pub(in crate::sidecar) fn policies(
         shown.trusted_proxies = authorization.trusted_proxies;
     }
     shown
+}
+
+/// What is tried and not in force.
+pub(in crate::sidecar) fn candidate_sets(candidates: &Candidates) -> Vec<CandidateSet> {
+    let sets = candidates.received().sets.iter().map(|set| CandidateSet {
+        name: set.name.clone(),
+        candidates: set.members.iter().map(ToString::to_string).collect(),
+        policies: set.inbound.as_ref().map(peer_authentication).unwrap_or_default(),
+    });
+    sets.collect()
+}
+
+fn peer_authentication(policy: &Effective) -> Vec<Policy> {
+    let row = |port, mode: PortMode| Policy {
+        kind: "PeerAuthentication".to_owned(),
+        port,
+        mode: mode.to_string(),
+        decided_by: policy.decided_by.clone(),
+    };
+    let ports = policy.ports.iter().map(|(port, mode)| row(Some(*port), *mode));
+    std::iter::once(row(None, policy.mode)).chain(ports).collect()
 }
 
 fn authorization_policy(policy: &Rules) -> AuthorizationPolicy {
