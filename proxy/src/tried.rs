@@ -3,9 +3,10 @@
 
 use crate::denials::PerSecond;
 use crate::discovery::Why;
+use mesh_core::authorization::RuleRef;
 use mesh_core::authorization::facts::Facts;
 use mesh_core::candidates::Member;
-use mesh_wire::admin::Denial;
+use mesh_wire::admin::{Denial, TriedCall};
 use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -29,7 +30,7 @@ const OTHER: &str = "other";
 type Labels = (Box<str>, Box<str>, Box<str>, u16);
 
 struct Shared {
-    kept: Mutex<VecDeque<Arc<Denial>>>,
+    kept: Mutex<VecDeque<Arc<TriedCall>>>,
     total: AtomicU64,
     recorded: PerSecond,
     series: RwLock<HashMap<Labels, IntCounter>>,
@@ -79,28 +80,32 @@ impl Tried {
             Why::Rule(rule) => ("DENY", Some(rule)),
             Why::NoRule => ("ALLOW", None),
         };
-        let mut denial = record();
-        denial.at = SystemTime::now()
+        let mut call = record();
+        call.at = SystemTime::now()
             .duration_since(SystemTime::UNIX_EPOCH)
             .map_or(0, |since| since.as_secs());
-        action.clone_into(&mut denial.action);
-        set.clone_into(&mut denial.set);
-        denial.candidates = blamed.iter().map(ToString::to_string).collect();
-        denial.policy = rule.map(mesh_core::authorization::RuleRef::policy);
-        denial.rule = rule.map(|rule| rule.rule);
+        action.clone_into(&mut call.action);
+        call.policy = rule.map(RuleRef::policy);
+        call.rule = rule.map(|rule| rule.rule);
+        let candidates: Vec<String> = blamed.iter().map(ToString::to_string).collect();
         tracing::info!(
             set,
-            candidates = denial.candidates.join(", "),
-            detail = denial.detail,
-            identity = denial.identity.as_deref().unwrap_or_default(),
-            source = denial.source,
-            destination = denial.destination,
+            candidates = candidates.join(", "),
+            detail = call.detail,
+            identity = call.identity.as_deref().unwrap_or_default(),
+            source = call.source,
+            destination = call.destination,
             "would be denied by a candidate set"
         );
+        let tried = Arc::new(TriedCall {
+            set: set.to_owned(),
+            candidates,
+            call,
+        });
         // Whoever serves a call does not wait for one who reads.
         if let Ok(mut kept) = self.0.kept.try_lock() {
             let oldest = if kept.len() == KEPT { kept.pop_front() } else { None };
-            kept.push_back(Arc::new(denial));
+            kept.push_back(tried);
             drop(kept);
             drop(oldest);
         }
@@ -131,12 +136,12 @@ impl Tried {
 
     /// The last records, oldest first, and how many calls there were in all.
     #[must_use]
-    pub fn last(&self) -> (Vec<Denial>, u64) {
-        let kept: Vec<Arc<Denial>> = {
+    pub fn last(&self) -> (Vec<TriedCall>, u64) {
+        let kept: Vec<Arc<TriedCall>> = {
             let kept = self.0.kept.lock().unwrap_or_else(PoisonError::into_inner);
             kept.iter().cloned().collect()
         };
-        let kept = kept.iter().map(|denial| Denial::clone(denial)).collect();
+        let kept = kept.iter().map(|tried| TriedCall::clone(tried)).collect();
         (kept, self.0.total.load(Ordering::Relaxed))
     }
 }
@@ -144,7 +149,6 @@ impl Tried {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use mesh_core::authorization::RuleRef;
     use mesh_core::identity::SpiffeId;
 
     fn facts(identity: Option<&SpiffeId>) -> Facts<'_> {
@@ -197,9 +201,9 @@ mod tests {
         }
         let (kept, total) = tried.last();
         assert_eq!(total, 4);
-        assert_eq!((kept[0].action.as_str(), kept[0].set.as_str()), ("STRICT", "go"));
+        assert_eq!((kept[0].call.action.as_str(), kept[0].set.as_str()), ("STRICT", "go"));
         assert_eq!(kept[0].candidates, ["PeerAuthentication/shop/strict"]);
-        let last = kept.last().unwrap();
+        let last = &kept.last().unwrap().call;
         assert_eq!(
             (last.action.as_str(), last.policy.as_deref(), last.rule),
             ("DENY", Some("shop/deny"), Some(2))

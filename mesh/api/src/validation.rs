@@ -214,6 +214,33 @@ mod tests {
         assert_eq!(judged("apps", "AuthorizationPolicy", json!({}), json!({})), None);
     }
 
+    #[test]
+    fn candidates_are_known_to_the_kinds_that_can_be_some() {
+        for kind in KINDS {
+            let spec = if kind.name == "DestinationRule" {
+                json!({"host": "a"})
+            } else {
+                json!({})
+            };
+            let judged = |set: &str| {
+                let labels = json!({"policy.pinnace.dev/candidate": set});
+                let object = json!({"metadata": {"name": "r", "namespace": "a", "labels": labels}, "spec": spec});
+                judge(kind.group, kind.name, &object, "istio-system").unwrap()
+            };
+            if kind.name == "DestinationRule" {
+                assert!(judged("go").is_err());
+            } else {
+                assert!(
+                    judged("go").unwrap()[0].starts_with("a candidate of set go"),
+                    "{kind:?}"
+                );
+                let errors = judged("Go").unwrap_err();
+                assert_eq!(errors[0].field, "metadata.labels[policy.pinnace.dev/candidate]");
+                assert_eq!(errors[0].value, "Go");
+            }
+        }
+    }
+
     /// The manifests that must apply as they stand.
     #[test]
     fn the_acceptance_manifests_are_accepted() {

@@ -13,7 +13,7 @@ mod reports;
 
 use std::collections::BTreeMap;
 
-pub use denials::{Denial, Denials, DeniedRequest, NearestRule};
+pub use denials::{Denial, Denials, DeniedRequest, NearestRule, TriedCall};
 pub use policies::{AuthorizationPolicy, CandidateSet, JwtRule, Policies, Policy, RequestAuthentication};
 pub use reports::{Recorded, ReportedRow, Reportz};
 use serde::{Deserialize, Serialize};

@@ -1,5 +1,6 @@
 //! The index, tested by feeding it Kubernetes' objects as the API server writes them.
 
+mod candidates;
 mod enforced;
 
 use std::sync::Arc;

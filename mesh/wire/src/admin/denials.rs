@@ -10,9 +10,9 @@ pub struct Denials {
     pub denials: Vec<Denial>,
     /// How many calls were denied since the sidecar started, those included of which no record is kept.
     pub total: u64,
-    /// Of calls that passed and that a candidate set would have denied, the records that are kept.
+    /// Of calls that passed and that a candidate set would have denied, the records that are kept, oldest first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub tried: Vec<Denial>,
+    pub tried: Vec<TriedCall>,
     /// How many such calls there were.
     pub tried_total: u64,
 }
@@ -57,12 +57,19 @@ pub struct Denial {
     /// Where no ALLOW rule matched: the one that came nearest.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nearest: Option<NearestRule>,
-    /// The candidate set that would have denied it; empty for what was denied.
-    #[serde(skip_serializing_if = "String::is_empty")]
+}
+
+/// A call that passed and that a candidate set would have denied.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TriedCall {
+    /// The set.
     pub set: String,
     /// The candidates that this is put down to, `KIND/NAMESPACE/NAME`.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub candidates: Vec<String>,
+    /// The call, as if it had been denied.
+    #[serde(flatten)]
+    pub call: Denial,
 }
 
 /// What a denied request asked for.
