@@ -21,20 +21,31 @@ const BOOKSHOP: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/booksho
 
 fn candidate(mesh: &Namespace) -> Result<Value, String> {
     let status = mesh.get("peerauthentication", NAME)?["status"]["candidate"].clone();
-    if status.is_object() { Ok(status) } else { Err(status.to_string()) }
+    if status.is_object() {
+        Ok(status)
+    } else {
+        Err(status.to_string())
+    }
 }
 
 /// Who calls now, as the status says it.
 fn current(mesh: &Namespace) -> Result<BTreeSet<String>, String> {
     let status = candidate(mesh)?;
     let callers = status["currentCallers"].as_array().ok_or_else(|| status.to_string())?;
-    Ok(callers.iter().map(|caller| caller.as_str().unwrap().to_owned()).collect())
+    Ok(callers
+        .iter()
+        .map(|caller| caller.as_str().unwrap().to_owned())
+        .collect())
 }
 
 fn are_current(what: &str, mesh: &Namespace, limit: Duration, expected: &BTreeSet<String>) {
     until(&format!("{what}: the present callers are {expected:?}"), limit, || {
         let callers = current(mesh)?;
-        if callers == *expected { Ok(()) } else { Err(format!("{callers:?}")) }
+        if callers == *expected {
+            Ok(())
+        } else {
+            Err(format!("{callers:?}"))
+        }
     });
 }
 
@@ -45,10 +56,18 @@ fn strict_is_tried_on_the_bookshop_and_then_put_into_force() {
     let outside = Namespace::plain("candidates-legacy");
     mesh.must(&["apply", "-f", BOOKSHOP]);
     mesh.apply(echo_with_service("client"));
-    mesh.must(&["wait", "--for=condition=Available", "deployment", "--all", "--timeout=120s"]);
+    mesh.must(&[
+        "wait",
+        "--for=condition=Available",
+        "deployment",
+        "--all",
+        "--timeout=120s",
+    ]);
     mesh.ready("client", START);
     let page = "http://productpage:9080/api/v1/products/0";
-    until("the page that needs every service", POLICY, || mesh.bookshop("client", &["get", page]).ok());
+    until("the page that needs every service", POLICY, || {
+        mesh.bookshop("client", &["get", page]).ok()
+    });
 
     // Callers of the mesh, who are to notice nothing, and two without a sidecar.
     mesh.apply(["http", "kept"].map(service_account));
@@ -76,7 +95,11 @@ fn strict_is_tried_on_the_bookshop_and_then_put_into_force() {
     // Nobody of the mesh comes to the list, however often it is looked at.
     holds("exactly both are listed", Duration::from_secs(20), || {
         let callers = current(&mesh)?;
-        if callers == both { Ok(()) } else { Err(format!("{callers:?}")) }
+        if callers == both {
+            Ok(())
+        } else {
+            Err(format!("{callers:?}"))
+        }
     });
     let status = candidate(&mesh).unwrap();
     assert_eq!(status["callers"].as_array().unwrap().len(), 2, "{status}");
@@ -85,11 +108,20 @@ fn strict_is_tried_on_the_bookshop_and_then_put_into_force() {
     assert!(answered.good, "it is not in force: {}", answered.all());
 
     outside.must(&["delete", "pod", "cron", "--timeout=60s"]);
-    are_current("one is gone", &mesh, FORGOTTEN, &BTreeSet::from([row("report", "details")]));
+    are_current(
+        "one is gone",
+        &mesh,
+        FORGOTTEN,
+        &BTreeSet::from([row("report", "details")]),
+    );
     outside.must(&["delete", "pod", "report", "--timeout=60s"]);
     are_current("both are gone", &mesh, FORGOTTEN, &BTreeSet::new());
     let status = candidate(&mesh).unwrap();
-    assert_eq!(status["callers"].as_array().unwrap().len(), 2, "the last hour remembers them: {status}");
+    assert_eq!(
+        status["callers"].as_array().unwrap().len(),
+        2,
+        "the last hour remembers them: {status}"
+    );
 
     // Into force.
     let began = Instant::now();

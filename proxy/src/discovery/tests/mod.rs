@@ -494,6 +494,58 @@ async fn policies_that_are_not_understood_leave_the_last_good_ones() {
 }
 
 #[tokio::test]
+async fn candidate_sets_are_waited_for_by_nobody_and_harm_nothing_else() {
+    let (
+        _ca,
+        _operator,
+        mut stream,
+        Proxy {
+            mesh,
+            tls: _tls,
+            shutdown: _shutdown,
+            ..
+        },
+    ) = connected(Limits::default()).await;
+    assert_eq!(
+        say(&mut stream, AUTHORIZATION_POLICIES, "1", &calls(Action::Allow)).await,
+        None
+    );
+    assert_eq!(
+        say(&mut stream, REQUEST_AUTHENTICATIONS, "1", &tokens(JWKS)).await,
+        None
+    );
+    assert!(mesh.authorization().is_some() && mesh.trying().is_none());
+    let resources = mesh.authorization_resources().unwrap();
+
+    let set = |name: &str| wire::CandidateSet {
+        name: name.to_owned(),
+        members: vec!["AuthorizationPolicy/shop/a".to_owned()],
+        authorization: Some(calls(Action::Deny)),
+        ..wire::CandidateSet::default()
+    };
+    let sets = |names: &[&str]| wire::CandidateSets {
+        sets: names.iter().map(|name| set(name)).collect(),
+    };
+    let refused = say(&mut stream, CANDIDATE_SETS, "1", &sets(&[""])).await.unwrap();
+    assert_eq!(refused, "self: sets.name: empty");
+    assert!(mesh.authorization().is_some() && mesh.trying().is_none());
+    assert_eq!(say(&mut stream, CANDIDATE_SETS, "2", &sets(&["a", "b"])).await, None);
+    let trying = mesh.trying().unwrap();
+    assert_eq!(trying.candidates.as_ref().unwrap().sets.len(), 2);
+    let mut bad = sets(&["a"]);
+    bad.sets[0].tokens = Some(tokens("no keys"));
+    let refused = say(&mut stream, CANDIDATE_SETS, "3", &bad).await.unwrap();
+    assert!(
+        refused.starts_with("self: RequestAuthentication shop/jwt: keys"),
+        "{refused}"
+    );
+    assert_eq!(mesh.candidates().unwrap().sets.len(), 2, "the last good ones stay");
+    assert_eq!(mesh.authorization_resources().unwrap(), resources);
+    assert_eq!(say(&mut stream, CANDIDATE_SETS, "4", &sets(&[])).await, None);
+    assert!(mesh.trying().is_none() && mesh.candidates().is_none());
+}
+
+#[tokio::test]
 async fn a_reconnecting_proxy_says_what_it_holds_and_serves_from_it_meanwhile() {
     let limits = Limits {
         first_use: Duration::from_millis(300),
@@ -552,7 +604,7 @@ async fn a_reconnecting_proxy_says_what_it_holds_and_serves_from_it_meanwhile() 
         versions.push(request.initial_resource_versions.into_values().next());
     }
     let [policy, calls] = ["7", "8"].map(|version| Some(version.to_owned()));
-    assert_eq!(versions, [None, None, policy, calls, None]);
+    assert_eq!(versions, [None, None, policy, calls, None, None]);
     let mut request = stream.request().await;
     request.resource_names_subscribe.sort();
     assert_eq!(
