@@ -82,7 +82,7 @@ impl Scene {
     }
 
     /// A request from within the mesh; it must be answered.
-    fn from_mesh(&self, path: &str) {
+    fn ask_in_the_mesh(&self, path: &str) {
         let answer = fetch(&self.client, "10.96.0.2:80", "server", path).unwrap();
         assert_eq!(answer.status(), 200, "{}", answer.text());
     }
@@ -107,7 +107,7 @@ fn who_calls_in_the_clear_passes_under_a_strict_candidate_and_is_counted() {
     assert_eq!(policies["policies"][0]["mode"], "PERMISSIVE", "it is not in force");
     assert_eq!(policies["candidate_sets"][0]["policies"][0]["mode"], "STRICT");
     for _ in 0..3 {
-        scene.from_mesh("/");
+        scene.ask_in_the_mesh("/");
     }
     assert_eq!(scene.total(), 0, "a caller under mutual TLS would not be denied");
     // Two requests of one connection are two calls.
@@ -164,7 +164,7 @@ fn who_calls_in_the_clear_passes_under_a_strict_candidate_and_is_counted() {
     eventually("plaintext is refused", || {
         fetch(&scene.outside, &format!("{SERVER}:8080"), "server", "/").is_err()
     });
-    scene.from_mesh("/");
+    scene.ask_in_the_mesh("/");
 }
 
 #[test]
@@ -190,7 +190,7 @@ fn calls_that_candidate_policies_would_deny_pass_and_are_counted() {
         ("/other", [1.0, 2.0]),
         ("/%61dmin", [2.0, 3.0]),
     ] {
-        scene.from_mesh(path);
+        scene.ask_in_the_mesh(path);
         assert_eq!(counted(), expected, "{path}");
     }
     let record = scene.last();
