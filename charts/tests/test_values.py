@@ -33,6 +33,7 @@ class Values(unittest.TestCase):
             ("networkPolicy.keyServerPorts={0}", "/networkPolicy/keyServerPorts/0"),
             ("jwks.blockedCIDRs={example.com}", "/jwks/blockedCIDRs/0"),
             ("jwks.refreshInterval=often", "/jwks/refreshInterval"),
+            ("strictWhenReady.quiet=1d", "/strictWhenReady/quiet"),
         ]:
             with self.subTest(setting):
                 taken, said = template(setting)
@@ -104,6 +105,20 @@ class Values(unittest.TestCase):
         self.assertIn("configMap: {name: pinnace-operator-key-server-roots}", told)
         self.assertTrue(roots)
 
+    def test_the_quiet_time_and_the_tags_reach_the_operator(self):
+        taken, said = template("strictWhenReady.quiet=30m", "revision=v2", "revisionTags={prod,next}")
+        self.assertTrue(taken, said)
+        self.assertIn('{name: STRICT_WHEN_READY_QUIET, value: "30m"}', said)
+        self.assertIn('{name: REVISION_TAGS, value: "prod,next"}', said)
+
+    def test_the_operator_may_change_only_its_own_peer_authentication(self):
+        taken, said = template()
+        self.assertTrue(taken, said)
+        parts = [" ".join(part.split()) for part in said.split("\n---")]
+        role = next(part for part in parts if "kind: ClusterRole " in part and "name: pinnace-operator " in part)
+        self.assertIn("resources: [peerauthentications] resourceNames: [pinnace-strict-when-ready] verbs: [patch, delete]", role)
+        self.assertIn("resources: [peerauthentications] verbs: [create]", role)
+
     def test_network_policies_are_there_when_they_are_asked_for(self):
         taken, said = template()
         self.assertTrue(taken, said)
@@ -122,6 +137,8 @@ class Values(unittest.TestCase):
                 self.assertIn("- from: - namespaceSelector: {} ports: - {protocol: TCP, port: 15014}", policy)
                 self.assertIn("egress: - ports: - {protocol: TCP, port: 8443} - ports: - {protocol: UDP, port: 53}", policy)
         self.assertIn("- from: - namespaceSelector: {} ports: - {protocol: TCP, port: 15012}", policies["operator"])
+        to_replicas = "- to: - podSelector: matchLabels: app: pinnace-operator-canary ports: - {protocol: TCP, port: 15012}"
+        self.assertIn(to_replicas, policies["operator"])
         # The API server's calls come from addresses that no selector names.
         self.assertIn("ingress: # From anywhere: the API server calls from the host network, and no selector names that. "
                       "- ports: - {protocol: TCP, port: 15017}", policies["webhook"])

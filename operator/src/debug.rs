@@ -1,22 +1,25 @@
 //! What a replica shows to whoever may forward a port of its pod: the proxies that it serves, what each was sent and has
-//! acknowledged, and what was refused.
+//! acknowledged, what was refused (`/debug/syncz`), and what sidecars reported, where it holds the lease (`/debug/reportz`).
 //!
 //! It listens on loopback (127.0.0.1:15013). It names every workload of the mesh, so other pods must not reach it; the right to
 //! `pods/portforward` in the control plane's namespace is the right to read it. Nothing can be changed through it.
 
 use std::net::SocketAddr;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use mesh_wire::admin::{PAGE_ENTRIES, Syncz};
+use mesh_wire::admin::{PAGE_ENTRIES, Recorded, ReportedRow, Reportz, Syncz};
 use serde::Deserialize;
 use tokio::net::TcpListener;
 
 use crate::discovery::streams::Streams;
 use crate::kubernetes::leader::Leadership;
+use crate::reports::ledger::Ledger;
+use crate::reports::service::label;
 
 /// What the pages are made of.
 #[derive(Debug, Clone)]
@@ -27,6 +30,8 @@ pub struct Debug {
     pub leadership: Leadership,
     /// The streams that it serves.
     pub streams: Streams,
+    /// What sidecars reported, where it holds the lease.
+    pub ledger: Ledger,
 }
 
 /// Which page of a list.
@@ -45,7 +50,10 @@ pub async fn serve(
     debug: Debug,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
-    let router = Router::new().route("/debug/syncz", get(syncz)).with_state(debug);
+    let router = Router::new()
+        .route("/debug/syncz", get(syncz))
+        .route("/debug/reportz", get(reportz))
+        .with_state(debug);
     axum::serve(listener, router).with_graceful_shutdown(stop).await
 }
 
@@ -66,11 +74,16 @@ pub fn loopback(text: &str) -> Result<SocketAddr, String> {
     }
 }
 
+/// Which rows.
+#[derive(Debug, Default, Deserialize)]
+struct OfNamespace {
+    namespace: Option<String>,
+    limit: Option<usize>,
+}
+
 async fn syncz(State(debug): State<Debug>, headers: HeaderMap, Query(asked): Query<Page>) -> Response {
-    // A browser that was led here by a name of somebody else's says so.
-    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
-    if !host.is_some_and(by_loopback) {
-        return (StatusCode::FORBIDDEN, "Host must be localhost or a loopback address\n").into_response();
+    if let Some(refused) = foreign(&headers) {
+        return refused;
     }
     let (total, proxies, next) = debug
         .streams
@@ -85,6 +98,55 @@ async fn syncz(State(debug): State<Debug>, headers: HeaderMap, Query(asked): Que
         rejections: debug.streams.rejections(),
     })
     .into_response()
+}
+
+/// What was reported in the last hour: the first rows, most frequent first, and the last records.
+async fn reportz(State(debug): State<Debug>, headers: HeaderMap, Query(asked): Query<OfNamespace>) -> Response {
+    if let Some(refused) = foreign(&headers) {
+        return refused;
+    }
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let now = now.map_or(0, |since| since.as_secs());
+    let namespace = asked.namespace.as_deref();
+    let rows = debug.ledger.of_namespace(now, namespace);
+    let total = rows.len();
+    let rows = rows
+        .into_iter()
+        .take(asked.limit.unwrap_or(PAGE_ENTRIES).min(PAGE_ENTRIES));
+    let rows = rows.map(|row| ReportedRow {
+        kind: label(row.kind).to_owned(),
+        policy: row.policy.to_string(),
+        set: row.set.to_string(),
+        source: row.source.to_string(),
+        namespace: row.destination.0.to_string(),
+        workload: row.destination.1.to_string(),
+        port: row.port,
+        count: row.count,
+        last: row.last,
+    });
+    let records = debug.ledger.records(namespace).into_iter().map(|recorded| Recorded {
+        namespace: recorded.pod.0.to_string(),
+        pod: recorded.pod.1.to_string(),
+        denial: (*recorded.denial).clone(),
+    });
+    let size = debug.ledger.size();
+    Json(Reportz {
+        leader: debug.leadership.held(),
+        rows: rows.collect(),
+        total,
+        sidecars: size.reporters,
+        dropped: size.dropped,
+        records: records.collect(),
+        replica: debug.replica,
+    })
+    .into_response()
+}
+
+/// A browser that was led here by a name of somebody else's says so, and is sent away.
+fn foreign(headers: &HeaderMap) -> Option<Response> {
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    let refused = (StatusCode::FORBIDDEN, "Host must be localhost or a loopback address\n");
+    (!host.is_some_and(by_loopback)).then(|| refused.into_response())
 }
 
 fn by_loopback(host: &str) -> bool {
@@ -128,17 +190,18 @@ mod tests {
             replica: "operator-1".into(),
             leadership: Leadership::default(),
             streams,
+            ledger: Ledger::default(),
         };
         tokio::spawn(serve(listener, debug, std::future::pending()));
-        let ask = async |host: &str| {
+        let ask = async |page: &str, host: &str| {
             let mut stream = TcpStream::connect(address).await.unwrap();
-            let request = format!("GET /debug/syncz?limit=10 HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+            let request = format!("GET {page} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
             stream.write_all(request.as_bytes()).await.unwrap();
             let mut answer = String::new();
             stream.read_to_string(&mut answer).await.unwrap();
             answer
         };
-        let answer = ask("localhost:15013").await;
+        let answer = ask("/debug/syncz?limit=10", "localhost:15013").await;
         let (_, body) = answer.split_once("\r\n\r\n").unwrap();
         let page: Syncz = serde_json::from_str(body).unwrap();
         assert_eq!(
@@ -146,9 +209,18 @@ mod tests {
             ("operator-1", false, 0)
         );
         assert_eq!(page.rejections[0].reason, "bad");
+        let reportz = ask("/debug/reportz?namespace=shop", "localhost:15013").await;
+        let (_, body) = reportz.split_once("\r\n\r\n").unwrap();
+        let page: Reportz = serde_json::from_str(body).unwrap();
+        assert_eq!((page.replica.as_str(), page.total), ("operator-1", 0));
+        assert!(
+            ask("/debug/reportz", "rebound.example")
+                .await
+                .starts_with("HTTP/1.1 403")
+        );
         for host in ["[::1]:15013", "127.0.0.1"] {
-            assert!(ask(host).await.starts_with("HTTP/1.1 200"), "{host}");
+            assert!(ask("/debug/syncz", host).await.starts_with("HTTP/1.1 200"), "{host}");
         }
-        assert!(ask("rebound.example").await.starts_with("HTTP/1.1 403"));
+        assert!(ask("/debug/syncz", "rebound.example").await.starts_with("HTTP/1.1 403"));
     }
 }

@@ -72,6 +72,12 @@ impl<K: Clone> Held<K> {
         self.lock().values().cloned().collect()
     }
 
+    /// One of them.
+    #[must_use]
+    pub fn get(&self, name: &Named) -> Option<K> {
+        self.lock().get(name).cloned()
+    }
+
     fn names(&self) -> Vec<Named> {
         self.lock().keys().cloned().collect()
     }

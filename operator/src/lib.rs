@@ -12,6 +12,8 @@ pub mod jwks;
 pub mod kubernetes;
 pub mod mesh_config;
 pub mod metrics;
+pub mod reports;
 pub mod run;
 pub mod settings;
+pub mod when_ready;
 pub mod writers;

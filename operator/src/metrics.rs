@@ -55,6 +55,18 @@ pub struct Metrics {
     pub compiled: IntCounterVec,
     /// How long a change waited from the API server's event until it was published to the streams.
     pub publish_seconds: Histogram,
+    /// Reports of sidecars, by what became of them.
+    pub reports: IntCounterVec,
+    /// What reports counted, by kind; at the lease holder.
+    pub reported: IntCounterVec,
+    /// What reports tell of for which there was no room.
+    pub reports_dropped: IntCounter,
+    /// Rows of the ledger of the last hour.
+    pub ledger_rows: IntGauge,
+    /// Sidecars that reported in the last hour.
+    pub ledger_reporters: IntGauge,
+    /// Namespaces labelled `policy.pinnace.dev/strict=when-ready`, by where they stand.
+    pub when_ready: IntGaugeVec,
     /// Fetches of key sets, by result.
     pub jwks_fetches: IntCounterVec,
     /// Key sets that rules name and that are not known.
@@ -67,9 +79,19 @@ pub struct Metrics {
 const DURATIONS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
 
 /// The controllers, the results of fetches, and the kinds of certificates, that are counted.
-const CONTROLLERS: [&str; 4] = ["identity", "webhook-certificate", "ca-bundle", "policy-status"];
+const CONTROLLERS: [&str; 5] = [
+    "identity",
+    "webhook-certificate",
+    "ca-bundle",
+    "policy-status",
+    "strict-when-ready",
+];
 const FETCHES: [&str; 3] = ["success", "failure", "refused"];
 const CERTIFICATES: [&str; 3] = ["workload", "webhook", "discovery"];
+
+/// What becomes of reports, and what they tell of.
+const REPORTS: [&str; 4] = ["entered", "passed_on", "refused", "failed"];
+const REPORTED: [&str; 3] = ["denied", "would_deny", "plaintext"];
 
 impl Metrics {
     /// Makes and registers all metrics.
@@ -141,6 +163,23 @@ impl Metrics {
         .expect("a constant name");
         jwks_oldest.set(f64::INFINITY);
         registry.register(Box::new(jwks_oldest.clone())).expect("a unique name");
+        let reports_dropped = IntCounter::new(
+            "pinnace_reports_dropped_total",
+            "What sidecars saw for which there was no room, in their reports or here.",
+        )
+        .expect("a constant name");
+        registry
+            .register(Box::new(reports_dropped.clone()))
+            .expect("a unique name");
+        let when_ready = IntGaugeVec::new(
+            Opts::new(
+                "pinnace_strict_when_ready_namespaces",
+                "Namespaces that turn STRICT once nobody calls them in the clear.",
+            ),
+            &["state"],
+        )
+        .expect("a constant name");
+        registry.register(Box::new(when_ready.clone())).expect("a unique name");
         let metrics = Self {
             reconciles: counters("pinnace_reconcile_total", "Reconciliations that ended.", "controller"),
             reconcile_errors: counters(
@@ -214,6 +253,20 @@ impl Metrics {
                 "type",
             ),
             publish_seconds,
+            reports: counters(
+                "pinnace_reports_total",
+                "Reports of sidecars: entered here, passed on to the holder of the lease, refused, or failed and sent again.",
+                "result",
+            ),
+            reported: counters(
+                "pinnace_reported_total",
+                "Denials, would-be denials and connections in the clear that sidecars told of.",
+                "kind",
+            ),
+            reports_dropped,
+            ledger_rows: gauge("pinnace_ledger_rows", "Rows of what was reported in the last hour."),
+            ledger_reporters: gauge("pinnace_ledger_sidecars", "Sidecars that reported in the last hour."),
+            when_ready,
             jwks_fetches: counters(
                 "pinnace_jwks_fetches_total",
                 "Fetches of key sets for RequestAuthentications; \"refused\" are those whose address may not be asked.",
@@ -238,6 +291,12 @@ impl Metrics {
         }
         for result in FETCHES {
             metrics.jwks_fetches.with_label_values(&[result]);
+        }
+        for result in REPORTS {
+            metrics.reports.with_label_values(&[result]);
+        }
+        for kind in REPORTED {
+            metrics.reported.with_label_values(&[kind]);
         }
         for kind in mesh_wire::resources::type_url::ALL.map(short) {
             metrics.pushes.with_label_values(&[kind]);

@@ -30,7 +30,9 @@ use crate::kubernetes::install;
 use crate::kubernetes::leader::{self, Leadership};
 use crate::mesh_config;
 use crate::metrics::Metrics;
+use crate::reports::{Forward, Ledger, Outgoing, Reports, service};
 use crate::settings::Settings;
+use crate::when_ready::{self, Board};
 use crate::writers::{ca_bundle, identities, nudge, serving, status};
 use mesh_client::connect;
 
@@ -72,6 +74,8 @@ pub async fn run(settings: Settings, provider: Arc<CryptoProvider>, stop: watch:
     let current = Current::default();
     let listening = Arc::new(AtomicBool::new(false));
     let streams = Streams::default();
+    let ledger = Ledger::default();
+    let outgoing = Outgoing::default();
 
     let health = Health {
         metrics: metrics.clone(),
@@ -85,6 +89,7 @@ pub async fn run(settings: Settings, provider: Arc<CryptoProvider>, stop: watch:
         replica: settings.pod_name.clone(),
         leadership: leadership.clone(),
         streams: streams.clone(),
+        ledger: ledger.clone(),
     };
     let debug = tokio::spawn(debug::serve(debug_listener, debug, stopped(stop.clone())));
 
@@ -142,11 +147,28 @@ pub async fn run(settings: Settings, provider: Arc<CryptoProvider>, stop: watch:
             () = stopped(ending) => {}
         }
     });
+    let replicas = (settings.namespace.clone(), settings.service_account.clone());
+    let reports = Reports::from(service::Shared {
+        index: index.clone(),
+        ledger: ledger.clone(),
+        leadership: leadership.clone(),
+        forward: Forward {
+            leadership: leadership.clone(),
+            index: index.clone(),
+            outgoing: outgoing.clone(),
+            replicas: replicas.clone(),
+            port: settings.discovery_addr.port(),
+            connection: tokio::sync::Mutex::default(),
+        },
+        replicas,
+        metrics: metrics.clone(),
+    });
     let writers = Writers {
         settings: settings.clone(),
         client,
         index: index.clone(),
         policies,
+        ledger,
         authority: authority.clone(),
         loaded,
         config: config.clone(),
@@ -175,6 +197,7 @@ pub async fn run(settings: Settings, provider: Arc<CryptoProvider>, stop: watch:
     };
     tokio::spawn(credentials::keep(
         current.clone(),
+        outgoing,
         authority,
         facts,
         holder,
@@ -187,6 +210,7 @@ pub async fn run(settings: Settings, provider: Arc<CryptoProvider>, stop: watch:
         index,
         metrics,
         streams,
+        reports,
         listening,
         stop.clone(),
     ));
@@ -211,6 +235,7 @@ struct Writers {
     client: Client,
     index: Arc<Index>,
     policies: Arc<Policies>,
+    ledger: Ledger,
     authority: watch::Receiver<Option<Arc<Authority>>>,
     loaded: watch::Receiver<Option<Loaded>>,
     config: watch::Receiver<Option<Arc<MeshConfig>>>,
@@ -232,6 +257,7 @@ impl Writers {
                 () = leadership.lost() => {}
             }
             // Whoever holds the lease now knows these.
+            self.ledger.forget_sidecars();
             self.metrics.nearest_expiry.set(f64::INFINITY);
             self.metrics.foreign_secrets.set(0);
         }
@@ -243,6 +269,7 @@ impl Writers {
             client,
             index,
             policies,
+            ledger,
             leadership,
             metrics,
             provider,
@@ -260,11 +287,13 @@ impl Writers {
             // A sender that is gone means that the process ends.
             let _ = self.config.wait_for(Option::is_some).await;
             let _ = self.authority.clone().wait_for(Option::is_some).await;
+            let board = Board::default();
             let (news, announced) = mpsc::channel(nudge::QUEUED);
             let reporter = Reporter {
                 controller: "pinnace-operator".to_owned(),
                 instance: Some(settings.pod_name.clone()),
             };
+            let events = Recorder::new(client.clone(), reporter);
             let identities = identities::run(Arc::new(identities::Context {
                 client: client.clone(),
                 index: index.clone(),
@@ -274,7 +303,7 @@ impl Writers {
                 leadership: leadership.clone(),
                 metrics: metrics.clone(),
                 provider: provider.clone(),
-                events: Recorder::new(client.clone(), reporter),
+                events: events.clone(),
                 news,
                 memory: std::sync::Mutex::default(),
             }));
@@ -314,10 +343,33 @@ impl Writers {
                 client.clone(),
                 index.clone(),
                 policies.clone(),
+                ledger.clone(),
+                board.clone(),
                 leadership.clone(),
                 metrics.clone(),
             );
-            tokio::join!(identities, nudges, serving.run(), injector, validator, statuses);
+            let when_ready = when_ready::run::run(when_ready::run::Context {
+                client: client.clone(),
+                index: index.clone(),
+                policies: policies.clone(),
+                ledger: ledger.clone(),
+                board,
+                quiet: settings.strict_when_ready_quiet,
+                revision: settings.revision.clone(),
+                tags: settings.revision_tags.clone(),
+                leadership: leadership.clone(),
+                metrics: metrics.clone(),
+                events,
+            });
+            tokio::join!(
+                identities,
+                nudges,
+                serving.run(),
+                injector,
+                validator,
+                statuses,
+                when_ready
+            );
         };
         tokio::join!(keep, rest);
     }

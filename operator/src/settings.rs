@@ -69,6 +69,13 @@ pub struct Settings {
     /// How often such keys are fetched.
     #[arg(long, env = "PILOT_JWT_PUB_KEY_REFRESH_INTERVAL", default_value = "20m", value_parser = refresh_interval)]
     pub jwks_refresh_interval: Duration,
+    /// For how long nobody may have called a namespace in the clear before `policy.pinnace.dev/strict=when-ready` turns it
+    /// STRICT, where it does not say by itself.
+    #[arg(long, env = "STRICT_WHEN_READY_QUIET", default_value = "24h", value_parser = quiet_period)]
+    pub strict_when_ready_quiet: Duration,
+    /// Further names by which namespaces select this control plane (`istio.io/rev`), separated by commas.
+    #[arg(long, env = "REVISION_TAGS", value_delimiter = ',')]
+    pub revision_tags: Vec<String>,
     /// How log lines are written.
     #[arg(long, env = "LOG_FORMAT", value_enum, default_value = "json")]
     pub log_format: LogFormat,
@@ -138,6 +145,18 @@ fn certificate_ttl(text: &str) -> Result<Duration, String> {
     Ok(ttl)
 }
 
+/// Parses for how long nobody may have called in the clear: a [`duration`] between 10 seconds and 90 days.
+///
+/// # Errors
+/// A sentence that names the value and what is accepted.
+pub fn quiet_period(text: &str) -> Result<Duration, String> {
+    let period = duration(text)?;
+    if !(Duration::from_secs(10)..=Duration::from_secs(90 * 24 * 3600)).contains(&period) {
+        return Err(format!("{text:?} is out of range; accepted are 10s to 2160h"));
+    }
+    Ok(period)
+}
+
 /// Parses how often keys are fetched: a [`duration`] between 10 seconds and a day.
 fn refresh_interval(text: &str) -> Result<Duration, String> {
     let interval = duration(text)?;
@@ -184,6 +203,14 @@ mod tests {
             );
         }
         assert_eq!(certificate_ttl("60s"), Ok(Duration::from_secs(60)));
+    }
+
+    #[test]
+    fn quiet_periods() {
+        for text in ["9s", "2161h", "soon", ""] {
+            assert!(quiet_period(text).is_err_and(|error| error.contains(text)), "{text}");
+        }
+        assert_eq!(quiet_period("24h"), Ok(Duration::from_secs(24 * 3600)));
     }
 
     #[test]

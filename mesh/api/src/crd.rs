@@ -257,7 +257,7 @@ mod tests {
             .iter()
             .map(|column| column["name"].as_str().unwrap())
             .collect();
-        assert_eq!(columns, ["Action", "Workloads", "Age"]);
+        assert_eq!(columns, ["Action", "Workloads", "Denials", "Age"]);
         let spec = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
         let from = "/properties/rules/items/properties/from";
         let source = format!("{from}/items/properties/source");

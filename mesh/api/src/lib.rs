@@ -23,6 +23,7 @@ pub mod status;
 pub mod target;
 mod unknown;
 pub mod validation;
+pub mod when_ready;
 
 pub use authorization_policy::{AuthorizationPolicy, AuthorizationPolicySpec};
 pub use destination_rule::{DestinationRule, DestinationRuleSpec};

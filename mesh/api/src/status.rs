@@ -12,6 +12,8 @@ pub const IN_FORCE: &str = "InForce";
 pub const COMPLETE: &str = "Complete";
 /// The field that says how many workloads a policy is for.
 const WORKLOADS: &str = "workloads";
+/// The field that says how many calls a policy denied in the last hour.
+const DENIALS: &str = "denialsLastHour";
 
 /// Istio's `IstioStatus`. Fields of other writers are kept as they are.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -67,6 +69,11 @@ impl Status {
         if let Some(workloads) = workloads {
             self.other.insert(WORKLOADS.to_owned(), workloads.into());
         }
+    }
+
+    /// Says how many calls the resource denied in the last hour.
+    pub fn set_denials(&mut self, denials: u64) {
+        self.other.insert(DENIALS.to_owned(), denials.into());
     }
 
     /// The condition of a type.

@@ -193,6 +193,27 @@ pub(crate) fn decided(chosen: Chosen<'_>) -> Effective {
     result
 }
 
+/// The modes that would be in force on a workload's ports if its namespace as a whole said STRICT: policies of the workload
+/// itself still prevail. Parameters are those of [`effective`].
+#[must_use]
+pub fn under_strict<'a>(
+    policies: impl IntoIterator<Item = &'a Policy>,
+    root_namespace: &str,
+    namespace: &str,
+    labels: &Labels,
+) -> Effective {
+    let strict = Policy {
+        namespace: namespace.to_owned(),
+        name: String::new(),
+        created: i64::MIN,
+        selector: Selector::default(),
+        mode: Mode::Strict,
+        ports: BTreeMap::new(),
+    };
+    let all = policies.into_iter().map(|policy: &Policy| policy);
+    effective(all.chain(std::iter::once(&strict)), root_namespace, namespace, labels)
+}
+
 /// Whether a policy decides anything, and if not, why. The text goes to `.status`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Standing {
@@ -351,6 +372,25 @@ mod tests {
             effective(&policies, ROOT, "b", &Labels::new()).decided_by,
             ["b/default"]
         );
+    }
+
+    #[test]
+    fn what_strict_would_change_is_known_before() {
+        use Mode::{Disable, Permissive};
+        let policies = [
+            policy("a/default", 1, &[], Permissive, &[]),
+            policy("a/web", 1, &[("app", "web")], Mode::Unset, &[(8080, Permissive)]),
+            policy("a/db", 1, &[("app", "db")], Disable, &[]),
+        ];
+        let labels = |app: &str| [("app".to_owned(), app.to_owned())].into();
+        for (app, other, on_8080) in [
+            ("web", PortMode::Strict, PortMode::Permissive),
+            ("db", PortMode::Disable, PortMode::Disable),
+            ("cart", PortMode::Strict, PortMode::Strict),
+        ] {
+            let got = under_strict(&policies, ROOT, "a", &labels(app));
+            assert_eq!((got.on_port(1), got.on_port(8080)), (other, on_8080), "{app}");
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The discovery server on 15012. A connection passes [`accept`] (mutual TLS with the mesh's certificates, which says
 //! who calls), a stream passes [`service`] (is the pod that it speaks for one of the caller's?) and lives in [`stream`]
-//! (what it subscribed to, what it was sent), and [`streams`] remembers for the debug pages. [`credentials`] keeps the server's own certificate fresh.
+//! (what it subscribed to, what it was sent), and [`streams`] remembers for the debug pages. Reports come over the same
+//! connections ([`crate::reports`]). [`credentials`] keeps the server's own certificate fresh.
 
 pub mod accept;
 pub mod credentials;
@@ -27,6 +28,7 @@ use streams::Streams;
 
 use crate::index::Index;
 use crate::metrics::Metrics;
+use crate::reports::Reports;
 
 /// Connections that are through their handshake and wait for the server.
 const WAITING_CONNECTIONS: usize = 64;
@@ -45,6 +47,7 @@ pub async fn serve(
     index: Arc<Index>,
     metrics: Arc<Metrics>,
     streams: Streams,
+    reports: Reports,
     listening: Arc<AtomicBool>,
     stop: watch::Receiver<bool>,
 ) {
@@ -62,6 +65,7 @@ pub async fn serve(
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .max_concurrent_streams(Some(STREAMS_PER_CONNECTION))
         .add_service(service)
+        .add_service(reports)
         .serve_with_incoming_shutdown(ReceiverStream::new(connections), stopped(stop))
         .await;
     if let Err(error) = served {

@@ -154,7 +154,7 @@ fn claimed(node: Option<&Node>) -> Result<Named, String> {
 }
 
 /// Waits until the pod is known, then says whether it runs under the peer's service account.
-async fn authorized(index: &Index, pod: &Named, peer: &SpiffeId) -> Result<(), String> {
+pub(crate) async fn authorized(index: &Index, pod: &Named, peer: &SpiffeId) -> Result<(), String> {
     let mut batches = index.batches();
     if *pod.0 != *peer.namespace() {
         return Err(format!("{peer} is of another namespace than pod {}/{}", pod.0, pod.1));

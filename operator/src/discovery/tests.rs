@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use envoy_types::pb::envoy::config::core::v3::Node;
 use envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
@@ -17,6 +17,7 @@ use mesh_core::authorization::policy::{Action, Policy, Rule, Target};
 use mesh_core::identity::TrustDomain;
 use mesh_core::labels::Selector;
 use mesh_wire::admin::Sync;
+use mesh_wire::reports::{Report, SEND, Seen, SeenKind, Taken};
 use mesh_wire::resources::{self as wire, SELF_NAME, type_url};
 use mesh_wire::tls::material::root_store;
 use mesh_wire::tls::verify::{PeerVerifier, TrustDomains};
@@ -36,8 +37,11 @@ use crate::ca::{Authority, Subject, pem};
 use crate::index::records::{PodRecord, ServiceRecord};
 use crate::index::resolve::named;
 use crate::index::{Changed, Index};
+use crate::kubernetes::leader::Leadership;
 use crate::mesh_config::facts;
 use crate::metrics::Metrics;
+use crate::reports::service::Shared;
+use crate::reports::{Forward, Ledger, Outgoing, Reports};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -47,6 +51,9 @@ struct Server {
     index: Arc<Index>,
     metrics: Arc<Metrics>,
     streams: Streams,
+    leadership: Leadership,
+    ledger: Ledger,
+    outgoing: Outgoing,
     stop: watch::Sender<bool>,
 }
 
@@ -68,21 +75,42 @@ async fn start() -> Server {
         ttl: HOUR,
     };
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let (config, renewal) = configure(&authority, &mesh, &holder, &provider, SystemTime::now()).unwrap();
-    assert!(renewal > SystemTime::now() + HOUR / 3);
+    let configured = configure(&authority, &mesh, &holder, &provider, SystemTime::now()).unwrap();
+    assert!(configured.renewal > SystemTime::now() + HOUR / 3);
     let current = Current::default();
-    current.store(Some(Arc::new(config)));
+    current.store(Some(Arc::new(configured.server)));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopping) = watch::channel(false);
     let listening = Arc::new(AtomicBool::new(false));
     let streams = Streams::default();
+    let leadership = Leadership::default();
+    let ledger = Ledger::default();
+    let replicas = ("istio-system".to_owned(), "pinnace-operator".to_owned());
+    let outgoing = Outgoing::default();
+    outgoing.store(Some(Arc::new(configured.client)));
+    let reports = Reports::from(Shared {
+        index: index.clone(),
+        ledger: ledger.clone(),
+        leadership: leadership.clone(),
+        forward: Forward {
+            leadership: leadership.clone(),
+            index: index.clone(),
+            outgoing: outgoing.clone(),
+            replicas: replicas.clone(),
+            port: address.port(),
+            connection: tokio::sync::Mutex::default(),
+        },
+        replicas,
+        metrics: metrics.clone(),
+    });
     tokio::spawn(super::serve(
         listener,
         current,
         index.clone(),
         metrics.clone(),
         streams.clone(),
+        reports,
         listening,
         stopping,
     ));
@@ -92,6 +120,9 @@ async fn start() -> Server {
         index,
         metrics,
         streams,
+        leadership,
+        ledger,
+        outgoing,
         stop,
     };
     server.pod("web", "10.0.0.1");
@@ -469,4 +500,100 @@ async fn a_batch_that_changes_everything_repeats_only_what_is_new() {
         ..Changed::default()
     });
     client.silent().await;
+}
+
+/// What a pod's sidecar might report.
+fn report(pod: &str, id: u64) -> Report {
+    Report {
+        namespace: "shop".into(),
+        pod: pod.into(),
+        id,
+        seconds: 10,
+        seen: vec![Seen {
+            kind: SeenKind::Plaintext.into(),
+            address: "10.9.9.9".into(),
+            port: 80,
+            count: 3,
+            last: 1,
+            ..Seen::default()
+        }],
+        ..Report::default()
+    }
+}
+
+async fn send(server: &Server, id: &str, report: Report) -> Result<(), Status> {
+    let channel = server.connect(&server.authority, id).await.unwrap();
+    let mut grpc = tonic::client::Grpc::new(channel);
+    grpc.ready().await.unwrap();
+    let codec = tonic_prost::ProstCodec::<Report, Taken>::default();
+    let path = http::uri::PathAndQuery::from_static(SEND);
+    grpc.unary(tonic::Request::new(report), path, codec).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_report_is_entered_where_the_lease_is_held_and_only_of_the_peers_own_pod() {
+    const WEB: &str = "spiffe://cluster.local/ns/shop/sa/web";
+    const REPLICA: &str = "spiffe://cluster.local/ns/istio-system/sa/pinnace-operator";
+    let server = start().await;
+    let rows = || {
+        let rows = server.ledger.plaintext(0, "shop");
+        rows.iter().map(|row| row.count).collect::<Vec<_>>()
+    };
+    // Nobody is known to hold the lease, so the sidecar is to send it again.
+    let status = send(&server, WEB, report("web", 1)).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable);
+    let soon = Instant::now() + HOUR;
+    server.leadership.set(Some(soon), &server.metrics);
+    send(&server, WEB, report("web", 1)).await.unwrap();
+    send(&server, WEB, report("web", 1)).await.unwrap();
+    assert_eq!(rows(), [3], "what was sent twice counts once");
+    send(&server, REPLICA, report("web", 2)).await.unwrap();
+    assert_eq!(rows(), [6], "another replica passes on what it was told");
+
+    server.pod("db", "10.0.0.2");
+    let status = send(&server, WEB, report("db", 3)).await.unwrap_err();
+    assert_eq!(status.code(), Code::PermissionDenied);
+    let mut much = report("web", 4);
+    much.seen = vec![Seen::default(); 2000];
+    let status = send(&server, WEB, much).await.unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument);
+    assert_eq!(rows(), [6]);
+}
+
+#[tokio::test]
+async fn a_replica_passes_reports_on_to_the_holder_of_the_lease() {
+    let holder = start().await;
+    let soon = Instant::now() + HOUR;
+    holder.leadership.set(Some(soon), &holder.metrics);
+    // Its pod, as another replica knows it.
+    let record = PodRecord {
+        addresses: vec![holder.address.ip()],
+        host_addresses: Vec::new(),
+        service_account: "pinnace-operator".into(),
+        labels: mesh_core::labels::Labels::new(),
+        workload: "pinnace-operator".into(),
+        injected: false,
+        uses_certificate: false,
+        told_serial: None,
+        created: 0,
+    };
+    let pod = named("istio-system", "operator-1");
+    holder.index.apply(|world, _| world.pod(&pod, Some(record)));
+    let leadership = Leadership::default();
+    let forward = |service_account: &str| Forward {
+        leadership: leadership.clone(),
+        index: holder.index.clone(),
+        outgoing: holder.outgoing.clone(),
+        replicas: ("istio-system".to_owned(), service_account.to_owned()),
+        port: holder.address.port(),
+        connection: tokio::sync::Mutex::default(),
+    };
+    let status = forward("pinnace-operator").send(report("web", 1)).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable);
+    leadership.saw(Some("operator-1".to_owned()));
+    forward("pinnace-operator").send(report("web", 1)).await.unwrap();
+    assert_eq!(holder.ledger.plaintext(0, "shop").len(), 1);
+    let status = forward("other").send(report("web", 2)).await.unwrap_err();
+    assert!(status.message().contains("expected service account"), "{status}");
 }

@@ -10,7 +10,7 @@ use mesh_core::destination_rule::{Merged, Place, Rule, Rules, resolve_host};
 use mesh_core::hosts::fqdn;
 use mesh_core::jwt::Rule as JwtRule;
 use mesh_core::labels::Labels;
-use mesh_core::peer_authentication::{Effective, Policy, effective};
+use mesh_core::peer_authentication::{Effective, Policy, effective, under_strict};
 use mesh_wire::request_authentication::Jwks;
 
 use super::changes::{Changed, Key, Named};
@@ -417,6 +417,27 @@ impl World {
         effective(near, root_namespace, namespace, labels)
     }
 
+    /// The modes that would be if the pod's namespace said STRICT.
+    #[must_use]
+    pub fn under_strict(&self, root_namespace: &str, namespace: &str, labels: &Labels) -> Effective {
+        let near = self.policies_near(root_namespace, namespace);
+        under_strict(near, root_namespace, namespace, labels)
+    }
+
+    /// The running pods of a namespace that have a sidecar.
+    pub fn sidecars(&self, namespace: &str) -> impl Iterator<Item = (&Named, &PodRecord)> {
+        let is = move |(name, pod): &(&Named, &PodRecord)| {
+            *name.0 == *namespace && pod.uses_certificate && !pod.addresses.is_empty()
+        };
+        self.pods.iter().filter(is)
+    }
+
+    /// The policies of a namespace for all of its workloads.
+    pub fn of_whole_namespace(&self, namespace: &str) -> impl Iterator<Item = &Policy> {
+        let of = self.policies.get(namespace).into_iter().flat_map(BTreeMap::values);
+        of.filter(|policy| policy.selector.is_empty())
+    }
+
     /// A pod by name.
     #[must_use]
     pub fn pod_named(&self, name: &Named) -> Option<&PodRecord> {
@@ -432,6 +453,13 @@ impl World {
     #[must_use]
     pub fn pod_by_address(&self, address: IpAddr) -> Option<(&Named, &PodRecord)> {
         self.pods.get_key_value(self.pod_at.get(&address)?)
+    }
+
+    /// Whether a pod on the host's network says that this is its node's address.
+    #[must_use]
+    pub fn is_host(&self, address: IpAddr) -> bool {
+        let mut pods = self.pods.values();
+        pods.any(|pod| pod.host_addresses.contains(&address))
     }
 
     /// A Service by name.

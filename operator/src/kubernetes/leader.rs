@@ -30,6 +30,7 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone)]
 pub struct Leadership {
     until: Arc<Mutex<Option<Instant>>>,
+    holder: Arc<Mutex<Option<String>>>,
     changes: watch::Sender<bool>,
 }
 
@@ -37,6 +38,7 @@ impl Default for Leadership {
     fn default() -> Self {
         Self {
             until: Arc::default(),
+            holder: Arc::default(),
             changes: watch::Sender::new(false),
         }
     }
@@ -52,6 +54,18 @@ impl Leadership {
             .is_some_and(|until| Instant::now() < until)
     }
 
+    /// Who held the lease when it was last looked at, this replica or another.
+    #[must_use]
+    pub fn holder(&self) -> Option<String> {
+        self.holder.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Says who was seen to hold the lease.
+    pub fn saw(&self, holder: Option<String>) {
+        let holder = holder.filter(|name| !name.is_empty());
+        *self.holder.lock().unwrap_or_else(PoisonError::into_inner) = holder;
+    }
+
     /// Waits until the lease is held.
     pub async fn gained(&self) {
         // The sender is `self`, so waiting cannot fail.
@@ -64,7 +78,8 @@ impl Leadership {
         let _ = changes.wait_for(|held| !*held).await;
     }
 
-    fn set(&self, until: Option<Instant>, metrics: &Metrics) {
+    /// Says until when the lease is surely held.
+    pub fn set(&self, until: Option<Instant>, metrics: &Metrics) {
         *self.until.lock().unwrap_or_else(PoisonError::into_inner) = until;
         let held = self.held();
         metrics.leader.set(i64::from(held));
@@ -137,6 +152,7 @@ pub async fn run(
             attempt(&leases, &name, &me, owner.as_ref(), &mut observed),
         )
         .await;
+        leadership.saw(observed.record.as_ref().and_then(|(holder, _)| holder.clone()));
         let before = leadership.held();
         match attempt {
             Ok(Ok(true)) => {

@@ -1,13 +1,15 @@
 //! The status of the mesh's own resources: whether each is in force, and why not.
 
+use std::collections::HashMap;
 use std::fmt::Debug;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{Api, Patch, PatchParams};
 use kube::{Client, Resource, ResourceExt};
+use mesh_api::status::Status;
 use mesh_api::{authorization_policy, destination_rule, peer_authentication, request_authentication};
 use mesh_core::jwt::Rule;
 use mesh_core::peer_authentication::Policy;
@@ -23,6 +25,8 @@ use crate::index::targeted::{Entry, Targeted};
 use crate::index::{Index, World};
 use crate::kubernetes::leader::Leadership;
 use crate::metrics::Metrics;
+use crate::reports::Ledger;
+use crate::when_ready::Board;
 
 /// How long the first change of a burst waits for more.
 const DEBOUNCE: Duration = Duration::from_millis(200);
@@ -38,6 +42,8 @@ pub async fn keep(
     client: Client,
     index: Arc<Index>,
     policies: Arc<Policies>,
+    ledger: Ledger,
+    board: Board,
     leadership: Leadership,
     metrics: Arc<Metrics>,
 ) {
@@ -52,9 +58,10 @@ pub async fn keep(
             let (all, root): (Vec<Policy>, String) =
                 index.read(|world, mesh| (world.policies().cloned().collect(), mesh.root_namespace.clone()));
             for resource in held.all() {
-                let new = candidates::status(&index, &resource, || {
+                let mut new = candidates::status(&index, &resource, || {
                     peer_authentication::status(&resource, &all, &root, &now())
                 });
+                board.show(&resource, &mut new, &now());
                 let differs = resource.status.as_ref() != Some(&new);
                 if differs && !writer.write(&resource, &new).await {
                     break;
@@ -65,6 +72,7 @@ pub async fn keep(
     };
     let authorization_policies = async {
         let held = &policies.authorization_policies;
+        let mut counts = Counts::new(ledger.clone());
         loop {
             for resource in held.all() {
                 let in_force = || {
@@ -74,7 +82,8 @@ pub async fn keep(
                         authorization_policy::status(&resource, workloads, root, &now())
                     })
                 };
-                let new = candidates::status(&index, &resource, in_force);
+                let mut new = candidates::status(&index, &resource, in_force);
+                counts.show(&resource, &mut new);
                 let differs = resource.status.as_ref() != Some(&new);
                 if differs && !writer.write(&resource, &new).await {
                     break;
@@ -85,6 +94,7 @@ pub async fn keep(
     };
     let request_authentications = async {
         let held = &policies.request_authentications;
+        let mut counts = Counts::new(ledger.clone());
         loop {
             for resource in held.all() {
                 let in_force = || {
@@ -96,7 +106,8 @@ pub async fn keep(
                         request_authentication::status(&resource, workloads, missing.as_deref(), root, &now())
                     })
                 };
-                let new = candidates::status(&index, &resource, in_force);
+                let mut new = candidates::status(&index, &resource, in_force);
+                counts.show(&resource, &mut new);
                 let differs = resource.status.as_ref() != Some(&new);
                 if differs && !writer.write(&resource, &new).await {
                     break;
@@ -165,6 +176,41 @@ async fn changed<K>(held: &Held<K>) {
     }
 }
 
+/// How many calls policies denied in the last hour, told of each of them so often at most: the counts change all the time.
+struct Counts {
+    ledger: Ledger,
+    told: HashMap<Named, (Instant, u64)>,
+}
+
+impl Counts {
+    fn new(ledger: Ledger) -> Self {
+        Self {
+            ledger,
+            told: HashMap::new(),
+        }
+    }
+
+    /// Puts the count into a resource's status; the one that was told last, where it is too early for another.
+    fn show<K>(&mut self, resource: &K, status: &mut Status)
+    where
+        K: Resource<DynamicType = ()>,
+    {
+        let name = named(resource);
+        let count = match self.told.get(&name) {
+            Some((at, count)) if at.elapsed() < RESYNC => *count,
+            _ => {
+                let now = SystemTime::now().duration_since(UNIX_EPOCH);
+                let now = now.map_or(0, |since| since.as_secs());
+                let count = self.ledger.denials(now, &K::kind(&()), &name.0, &name.1);
+                self.told.retain(|_, (at, _)| at.elapsed() < 2 * RESYNC);
+                self.told.insert(name, (Instant::now(), count));
+                count
+            }
+        };
+        status.set_denials(count);
+    }
+}
+
 struct Writer {
     client: Client,
     leadership: Leadership,
@@ -173,7 +219,7 @@ struct Writer {
 
 impl Writer {
     /// Writes a resource's status; false when the lease is not held.
-    async fn write<K>(&self, resource: &K, status: &mesh_api::status::Status) -> bool
+    async fn write<K>(&self, resource: &K, status: &Status) -> bool
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
     {

@@ -42,6 +42,12 @@ pub(super) const MOST_SERVICE_ACCOUNTS: usize = 16;
         description = "How many workloads the policy is for now."
     ),
     printcolumn(
+        name = "Denials",
+        type_ = "integer",
+        json_path = ".status.denialsLastHour",
+        description = "How many calls the policy denied in the last hour."
+    ),
+    printcolumn(
         name = "Age",
         type_ = "date",
         json_path = ".metadata.creationTimestamp",

@@ -26,9 +26,11 @@ pub fn parse(resource: &PeerAuthentication) -> Result<Policy, Vec<Invalid>> {
     let mut policy = parse_spec(&resource.spec)?;
     policy.namespace = resource.namespace().unwrap_or_default();
     policy.name = resource.name_any();
-    policy.created = resource
+    // The operator's own yields to every other of the same scope, however old it is.
+    let created = resource
         .creation_timestamp()
-        .map_or(i64::MAX, |time| time.0.as_second());
+        .filter(|_| !crate::when_ready::is_ours(resource));
+    policy.created = created.map_or(i64::MAX, |time| time.0.as_second());
     Ok(policy)
 }
 

@@ -45,6 +45,12 @@ pub(super) const LONGEST_URI: usize = 2048;
         description = "How many workloads the policy is for now."
     ),
     printcolumn(
+        name = "Denials",
+        type_ = "integer",
+        json_path = ".status.denialsLastHour",
+        description = "How many calls the policy denied in the last hour."
+    ),
+    printcolumn(
         name = "Age",
         type_ = "date",
         json_path = ".metadata.creationTimestamp",
