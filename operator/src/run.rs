@@ -19,6 +19,7 @@ use crate::ca::{Authority, store};
 use crate::debug::{self, Debug};
 use crate::discovery;
 use crate::discovery::credentials::{self, Current, Holder};
+use crate::discovery::service::Discovery;
 use crate::discovery::streams::Streams;
 use crate::feeds::{self, Policies, Progress};
 use crate::health::{self, Health};
@@ -207,12 +208,14 @@ pub async fn run(settings: Settings, provider: Arc<CryptoProvider>, stop: watch:
     let discovery = tokio::spawn(discovery::serve(
         discovery_listener,
         current,
-        index,
-        metrics,
-        streams,
+        Discovery {
+            index,
+            metrics,
+            streams,
+            stop: stop.clone(),
+        },
         reports,
         listening,
-        stop.clone(),
     ));
 
     stopped(stop).await;

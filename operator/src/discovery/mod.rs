@@ -24,10 +24,7 @@ use tracing::warn;
 
 use credentials::Current;
 use service::Discovery;
-use streams::Streams;
 
-use crate::index::Index;
-use crate::metrics::Metrics;
 use crate::reports::Reports;
 
 /// Connections that are through their handshake and wait for the server.
@@ -40,26 +37,19 @@ const STREAMS_PER_CONNECTION: u32 = 8;
 const KEEPALIVE: Duration = Duration::from_secs(30);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Serves discovery until `stop` turns true.
+/// Serves discovery until its `stop` turns true.
 pub async fn serve(
     listener: TcpListener,
     current: Current,
-    index: Arc<Index>,
-    metrics: Arc<Metrics>,
-    streams: Streams,
+    discovery: Discovery,
     reports: Reports,
     listening: Arc<AtomicBool>,
-    stop: watch::Receiver<bool>,
 ) {
     let (ready, connections) = mpsc::channel(WAITING_CONNECTIONS);
-    tokio::spawn(accept::run(listener, current, ready, metrics.clone()));
+    tokio::spawn(accept::run(listener, current, ready, discovery.metrics.clone()));
     listening.store(true, Ordering::Relaxed);
-    let service = AggregatedDiscoveryServiceServer::new(Discovery {
-        index,
-        metrics,
-        streams,
-        stop: stop.clone(),
-    });
+    let stop = discovery.stop.clone();
+    let service = AggregatedDiscoveryServiceServer::new(discovery);
     let served = tonic::transport::Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))

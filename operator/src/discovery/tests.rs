@@ -32,6 +32,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status, Streaming};
 
 use super::credentials::{Current, Holder, configure};
+use super::service::Discovery;
 use super::streams::Streams;
 use crate::ca::{Authority, Subject, pem};
 use crate::index::records::{PodRecord, ServiceRecord};
@@ -107,12 +108,14 @@ async fn start() -> Server {
     tokio::spawn(super::serve(
         listener,
         current,
-        index.clone(),
-        metrics.clone(),
-        streams.clone(),
+        Discovery {
+            index: index.clone(),
+            metrics: metrics.clone(),
+            streams: streams.clone(),
+            stop: stopping,
+        },
         reports,
         listening,
-        stopping,
     ));
     let server = Server {
         address,

@@ -3,18 +3,21 @@
 /// How many minutes are kept.
 pub const KEPT: u64 = 60;
 
+/// As many places.
+const PLACES: usize = 60;
+
 /// Counts of the minutes up to the newest that was counted in.
 #[derive(Debug, Clone)]
 pub struct Minutes {
     newest: u64,
-    counts: [u32; KEPT as usize],
+    counts: [u32; PLACES],
 }
 
 impl Default for Minutes {
     fn default() -> Self {
         Self {
             newest: 0,
-            counts: [0; KEPT as usize],
+            counts: [0; PLACES],
         }
     }
 }

@@ -249,7 +249,8 @@ mod tests {
 
     #[test]
     fn where_nothing_can_be_known_the_time_does_not_run() {
-        let cases: [(fn(&mut View), State); 3] = [
+        type Case = (fn(&mut View), State);
+        let cases: [Case; 3] = [
             (
                 |view| view.own = Some("shop/default".into()),
                 State::Conflict("shop/default".into()),

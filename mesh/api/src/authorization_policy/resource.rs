@@ -1,6 +1,8 @@
 //! The resource's fields, from which its CRD is generated. Everything stays text here, as an object may come from a cluster
 //! whose CRD is not ours; [`super::parse`] decides what it means.
 
+#![allow(clippy::duplicated_attributes, reason = "two printed columns may be of one type")]
+
 use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
