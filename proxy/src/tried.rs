@@ -180,7 +180,13 @@ mod tests {
             rule: 2,
         };
         for _ in 0..3 {
-            tried.note("go", Why::Plaintext, &[strict.clone()], &facts(None), Denial::default);
+            tried.note(
+                "go",
+                Why::Plaintext,
+                std::slice::from_ref(&strict),
+                &facts(None),
+                Denial::default,
+            );
         }
         tried.note(
             "go",
