@@ -199,6 +199,9 @@ mod tests {
     /// What a case expects on the ports 8080 and 9999, and what decides.
     type Expected = (PortMode, PortMode, &'static [&'static str]);
 
+    /// What is in force, what is tried, and what comes of it.
+    type Case = (&'static str, Vec<Policy>, Vec<Candidacy<Policy>>, Expected);
+
     #[test]
     fn a_peer_authentication_takes_the_place_of_the_one_at_its_scope() {
         let mesh = |mode| policy("istio-system/default", 1, &[], mode, &[]);
@@ -207,7 +210,7 @@ mod tests {
         let new =
             |key: &str, selector: &[(&str, &str)], mode, ports: &[(u16, Mode)]| policy(key, 9, selector, mode, ports);
         let (strict, permissive) = (PortMode::Strict, PortMode::Permissive);
-        let cases: Vec<(&str, Vec<Policy>, Vec<Candidacy<Policy>>, Expected)> = vec![
+        let cases: Vec<Case> = vec![
             (
                 "mesh, where nothing is",
                 vec![],
