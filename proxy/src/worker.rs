@@ -5,6 +5,7 @@ use crate::denials::Denials;
 use crate::discovery::Mesh;
 use crate::http::upstream::Pools;
 use crate::identity::Identity;
+use crate::kernel_tls::{KernelTls, Watch};
 use crate::metrics::Metrics;
 use crate::net::listen::{Accepted, Direction, Slot};
 use crate::net::original;
@@ -39,6 +40,8 @@ pub struct Worker {
     pub identity: Identity,
     /// TLS as DestinationRules describe it.
     pub originations: Originations,
+    /// TLS by the kernel, where it is used.
+    pub kernel_tls: Option<Arc<KernelTls>>,
     /// Connections to other pods.
     pub upstreams: Pools,
     /// Connections to the pod's own application.
@@ -96,6 +99,11 @@ impl Worker {
                 None
             }
         }
+    }
+
+    /// What has a connection handed to the kernel after its handshake, where that is asked for and possible.
+    pub fn watch(&self, direction: Direction) -> Option<Watch> {
+        Some(self.kernel_tls.as_ref()?.watch(direction))
     }
 
     /// Refuses a connection: counts, logs and remembers why.

@@ -227,6 +227,15 @@ pub struct KernelTls {
     pub reason: Option<String>,
     /// Whether connections are handed to it.
     pub in_use: bool,
+    /// What it has, if it has any.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub cipher_suites: Vec<String>,
+    /// What became of the connections that were to be handed to it: `kernel`, or why not.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub connections: BTreeMap<String, u64>,
+    /// How many that it carried were broken off, by reason.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub broken_off: BTreeMap<String, u64>,
 }
 
 /// What one operator replica knows of its proxies: `/debug/syncz`.

@@ -16,7 +16,6 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mesh_wire::admin::KernelTls;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -26,6 +25,7 @@ pub use handles::{Certificate, CertificateKind, Handles, Phase, Readiness, View}
 pub use logging::LogControl;
 pub use probes::{ProbeError, Probes};
 
+use crate::kernel_tls;
 use pages::{Pages, Server};
 
 /// What the servers need to know at start.
@@ -42,7 +42,7 @@ pub struct Config {
     /// How the proxy is called on `/server_info`: `POD.NAMESPACE`.
     pub name: String,
     /// What was found of TLS by the kernel, for `/server_info`.
-    pub kernel_tls: KernelTls,
+    pub kernel_tls: kernel_tls::Found,
 }
 
 /// Where the servers listen.

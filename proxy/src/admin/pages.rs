@@ -8,7 +8,7 @@ use std::time::{Instant, SystemTime};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri, header};
 use http_body_util::Full;
-use mesh_wire::admin::{KernelTls, PAGE_ENTRIES};
+use mesh_wire::admin::PAGE_ENTRIES;
 use prometheus::TextEncoder;
 use serde::Serialize;
 use serde_json::json;
@@ -17,6 +17,7 @@ use super::application::Application;
 use super::handles::{Handles, Phase};
 use super::listen::Reply;
 use super::probes::Prober;
+use crate::kernel_tls;
 use crate::telemetry::merge::{self, Answer};
 
 /// Which of the four servers was asked.
@@ -38,7 +39,7 @@ pub(super) struct Pages {
     pub(super) prober: Prober,
     pub(super) application: Application,
     pub(super) name: String,
-    pub(super) kernel_tls: KernelTls,
+    pub(super) kernel_tls: kernel_tls::Found,
     pub(super) started: Instant,
 }
 
@@ -247,7 +248,7 @@ impl Pages {
             "node": { "id": self.name },
             "readiness": readiness,
             "log_level": self.handles.log.level(),
-            "kernel_tls": self.kernel_tls,
+            "kernel_tls": self.kernel_tls.shown(),
         }))
     }
 }

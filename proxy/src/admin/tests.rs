@@ -9,6 +9,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::watch;
 
 use super::*;
+use prometheus::Registry;
 
 struct Fixed {
     readiness: watch::Receiver<Readiness>,
@@ -74,7 +75,7 @@ fn start(probes: &str) -> Running {
         certificate: true,
         configuration: true,
     });
-    let registry = prometheus::Registry::new();
+    let registry = Registry::new();
     let counter = prometheus::IntCounter::new("pinnace_test_total", "a counter").unwrap();
     counter.inc_by(7);
     registry.register(Box::new(counter)).unwrap();
@@ -96,10 +97,7 @@ fn start(probes: &str) -> Running {
         application: Targets::default(),
         pod_address: Ipv4Addr::LOCALHOST.into(),
         name: "web-0.shop".to_owned(),
-        kernel_tls: KernelTls {
-            setting: "auto".to_owned(),
-            ..KernelTls::default()
-        },
+        kernel_tls: kernel_tls::report(kernel_tls::Setting::Auto, true, &Registry::new()).unwrap(),
     };
     let servers = Servers::bind(config, handles.clone()).unwrap();
     let at = servers.addresses().unwrap();
@@ -203,7 +201,7 @@ async fn a_peer_from_outside_is_refused() {
         println!("skipped: this machine has no address but loopback");
         return;
     };
-    let registry = prometheus::Registry::new();
+    let registry = Registry::new();
     let (_readiness, seen) = watch::channel(Readiness::default());
     let handles = Handles {
         view: Arc::new(Fixed { readiness: seen }),
@@ -223,7 +221,7 @@ async fn a_peer_from_outside_is_refused() {
         application: Targets::default(),
         pod_address: own.into(),
         name: String::new(),
-        kernel_tls: KernelTls::default(),
+        kernel_tls: kernel_tls::report(kernel_tls::Setting::Off, true, &Registry::new()).unwrap(),
     };
     let servers = Servers::bind(config, handles.clone()).unwrap();
     let agent = SocketAddr::new(own.into(), servers.addresses().unwrap().agent.port());

@@ -45,6 +45,16 @@ pub struct Trust {
     pub roots: Vec<CertificateDer<'static>>,
 }
 
+/// How connections are made, whatever the certificate.
+#[derive(Debug, Clone, Copy)]
+pub struct Handling {
+    /// Whether sessions may be resumed; without it every handshake is a full one.
+    pub resumption: bool,
+    /// Whether rustls gives away a connection's keys, which TLS by the kernel needs. It gives them to this process alone, and
+    /// without it not even to that.
+    pub extraction: bool,
+}
+
 /// Everything that a handshake needs, of one certificate and one trust bundle.
 #[derive(Debug)]
 pub struct Tls {
@@ -86,14 +96,14 @@ pub enum TlsError {
 
 impl Tls {
     /// Makes the configurations. Without a trust bundle from the stream, the Secret's roots and the leaf's own trust domain
-    /// are the trust. Without `resumption` every handshake is a full one.
+    /// are the trust.
     ///
     /// # Errors
     /// [`TlsError`]; the caller keeps what it has.
     pub fn new(
         material: Arc<Material>,
         trust: Option<Trust>,
-        resumption: bool,
+        handling: Handling,
         provider: &Arc<CryptoProvider>,
     ) -> Result<Self, TlsError> {
         static GENERATIONS: AtomicU64 = AtomicU64::new(1);
@@ -113,7 +123,8 @@ impl Tls {
                 .with_client_cert_verifier(verifier.clone())
                 .with_cert_resolver(resolver.clone());
             config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
-            if resumption {
+            config.enable_secret_extraction = handling.extraction;
+            if handling.resumption {
                 config.ticketer = Ticketer::new()?;
                 // A ticket is good for one connection (RFC 8446, section C.4): with two, a pool that grows resumes.
                 config.send_tls13_tickets = 2;
@@ -123,14 +134,15 @@ impl Tls {
             }
             Ok(Arc::new(config))
         };
-        let client = |alpn: &[&[u8]]| -> Result<Arc<ClientConfig>, rustls::Error> {
+        let client = |alpn: &[&[u8]], extraction: bool| -> Result<Arc<ClientConfig>, rustls::Error> {
             let mut config = ClientConfig::builder_with_provider(provider.clone())
                 .with_safe_default_protocol_versions()?
                 .dangerous()
                 .with_custom_certificate_verifier(verifier.clone())
                 .with_client_cert_resolver(resolver.clone());
             config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
-            config.resumption = match resumption {
+            config.enable_secret_extraction = extraction;
+            config.resumption = match handling.resumption {
                 true => Resumption::in_memory_sessions(CLIENT_SESSIONS),
                 false => Resumption::disabled(),
             };
@@ -141,10 +153,10 @@ impl Tls {
             not_after: not_after(material.leaf()).ok_or(TlsError::Validity)?,
             server_http: server(&[b"h2", b"http/1.1"])?,
             server_opaque: server(&[])?,
-            client_http: client(&ALPN_HTTP)?,
-            client_http2: client(&ALPN_HTTP2)?,
-            client_opaque: client(&ALPN_OPAQUE)?,
-            client_discovery: client(&[b"h2"])?,
+            client_http: client(&ALPN_HTTP, handling.extraction)?,
+            client_http2: client(&ALPN_HTTP2, handling.extraction)?,
+            client_opaque: client(&ALPN_OPAQUE, handling.extraction)?,
+            client_discovery: client(&[b"h2"], false)?,
             material,
             trust,
         })

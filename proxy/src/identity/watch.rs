@@ -4,7 +4,7 @@
 //! poll stands behind it for file systems that do not notify.
 
 use super::Identity;
-use super::configs::{Tls, Trust};
+use super::configs::{Handling, Tls, Trust};
 use mesh_wire::convert::TrustBundle;
 use mesh_wire::tls::material::Material;
 use notify::event::{AccessKind, AccessMode};
@@ -44,8 +44,8 @@ pub struct Holder {
     pub namespace: String,
     /// The pod's service account.
     pub service_account: String,
-    /// Whether sessions may be resumed.
-    pub resumption: bool,
+    /// How connections are made with it.
+    pub handling: Handling,
 }
 
 #[derive(PartialEq, Eq)]
@@ -114,7 +114,7 @@ pub async fn run(
         }
         if changed && let Some(material) = &material {
             let bundle = trust.borrow_and_update().as_deref().map(trust_of);
-            match Tls::new(material.clone(), bundle, holder.resumption, &provider) {
+            match Tls::new(material.clone(), bundle, holder.handling, &provider) {
                 Ok(tls) => {
                     counters.loaded.inc();
                     let expiry = tls.not_after.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();

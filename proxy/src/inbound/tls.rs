@@ -4,7 +4,9 @@
 use super::connection::{Facts, reset, to_application};
 use super::{http, tcp};
 use crate::identity::configs::is_mesh;
+use crate::kernel_tls::Records;
 use crate::net::first_bytes::Spoken;
+use crate::net::listen::Direction;
 use crate::net::stream::Stream;
 use crate::refusals::Reason;
 use crate::worker::Worker;
@@ -89,6 +91,8 @@ pub async fn accept(worker: Arc<Worker>, mut client: TcpStream, ahead: Bytes, fa
     } else {
         tls.server_opaque.clone()
     };
+    let watch = worker.watch(Direction::Inbound).map(|watch| watch.after(&bytes));
+    let client = Records::new(client, watch);
     let handshake = StartHandshake::from_parts(*accepted, client).into_stream(config);
     // Boxed, so that the handshake's state does not stay with the connection for its life.
     let stream = match tokio::time::timeout(HANDSHAKE_TIMEOUT, Box::pin(handshake)).await {

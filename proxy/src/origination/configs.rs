@@ -36,7 +36,13 @@ pub struct Originated {
 }
 
 impl Originated {
-    pub(super) fn new(tls: &ClientTls, files: &Files, provider: &Arc<CryptoProvider>) -> Result<Self, Problem> {
+    /// With `extraction`, rustls gives away a connection's keys, for TLS by the kernel.
+    pub(super) fn new(
+        tls: &ClientTls,
+        files: &Files,
+        extraction: bool,
+        provider: &Arc<CryptoProvider>,
+    ) -> Result<Self, Problem> {
         let nothing = Origination::default();
         let (origination, client) = match tls {
             ClientTls::Simple(origination) => (origination, None),
@@ -64,6 +70,7 @@ impl Originated {
             };
             config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
             config.resumption = Resumption::in_memory_sessions(SESSIONS);
+            config.enable_secret_extraction = extraction;
             Ok(Arc::new(config))
         };
         Ok(Self {

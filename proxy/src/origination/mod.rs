@@ -43,6 +43,7 @@ pub struct Counters {
 pub struct Originations {
     entries: Arc<Mutex<HashMap<Arc<ClientTls>, Entry>>>,
     provider: Arc<CryptoProvider>,
+    extraction: bool,
     counters: Counters,
 }
 
@@ -57,12 +58,13 @@ struct Entry {
 }
 
 impl Originations {
-    /// None yet.
+    /// None yet. With `extraction`, rustls gives away the keys of connections made under them, for TLS by the kernel.
     #[must_use]
-    pub fn new(provider: Arc<CryptoProvider>, counters: Counters) -> Self {
+    pub fn new(provider: Arc<CryptoProvider>, extraction: bool, counters: Counters) -> Self {
         Self {
             entries: Arc::default(),
             provider,
+            extraction,
             counters,
         }
     }
@@ -91,7 +93,7 @@ impl Originations {
             return before.made.clone();
         }
         let made = match Files::read(&rule.tls).await {
-            Ok(files) => Originated::new(&rule.tls, &files, &self.provider).map(Arc::new),
+            Ok(files) => Originated::new(&rule.tls, &files, self.extraction, &self.provider).map(Arc::new),
             Err(problem) => Err(problem),
         };
         let entry = self.after(rule, before, stamp, made);

@@ -140,7 +140,7 @@ fn a_server_is_verified_by_the_names_asked_for() {
 
 #[tokio::test]
 async fn public_roots_need_no_file_and_names_have_numbers_of_their_own() {
-    let all = Originations::new(provider(), counters());
+    let all = Originations::new(provider(), false, counters());
     let made = all.get(&rule(simple(None, &[]))).await.unwrap();
     assert!(Arc::ptr_eq(&made, &all.get(&rule(simple(None, &[]))).await.unwrap()));
     let [a, b] = ["a.example", "b.example."].map(|host| made.name(host).unwrap());
@@ -163,7 +163,7 @@ async fn public_roots_need_no_file_and_names_have_numbers_of_their_own() {
 async fn a_file_that_cannot_be_used_is_named_and_one_that_was_good_stays() {
     let folder = Folder::new("files");
     let counters = counters();
-    let all = Originations::new(provider(), counters.clone());
+    let all = Originations::new(provider(), false, counters.clone());
     let absent = shown(&folder.0.join("absent.pem"));
     let why = all
         .get(&rule(simple(Some(&absent), &[])))
@@ -204,7 +204,7 @@ async fn a_clients_certificate_and_key_must_belong_together() {
     let folder = Folder::new("client");
     let ca = authority("one");
     let (certificate, key) = leaf(&ca, &["client.example"]);
-    let all = Originations::new(provider(), counters());
+    let all = Originations::new(provider(), false, counters());
     let certificate = folder.write("c.pem", &certificate.pem());
     let mutual = |key: &Arc<str>| {
         let client = ClientCertificate {

@@ -4,7 +4,9 @@
 use super::secured::{Called, Secured};
 use crate::http::upstream::{ConnectError, Connected};
 use crate::identity::configs::Tls;
+use crate::kernel_tls::Records;
 use crate::net::dial;
+use crate::net::listen::Direction;
 use crate::net::stream::Stream;
 use crate::worker::Worker;
 use mesh_core::destination::{Destination, Endpoint, Security};
@@ -13,7 +15,9 @@ use rustls_pki_types::ServerName;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 /// How long a handshake may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -45,11 +49,13 @@ pub async fn connect(
     let result = match (&secured.originated, destination.security(endpoint)) {
         (Some(called), _) => {
             let tcp = dial().await?;
+            let tcp = Records::new(tcp, worker.watch(Direction::Outbound));
             Box::pin(originate(called, tcp, carries)).await
         }
         (None, Security::Mesh) => {
             let tls = worker.identity.tls().ok_or(ConnectError::NoCertificate)?;
             let tcp = dial().await?;
+            let tcp = Records::new(tcp, worker.watch(Direction::Outbound));
             Box::pin(handshake(&tls, destination, tcp, carries)).await
         }
         (None, Security::Plain) => {
@@ -69,7 +75,7 @@ pub async fn connect(
 async fn handshake(
     tls: &Arc<Tls>,
     destination: &Destination,
-    tcp: tokio::net::TcpStream,
+    tcp: Records<TcpStream>,
     carries: Carries,
 ) -> Result<Connected, ConnectError> {
     let config = match carries {
@@ -92,7 +98,7 @@ async fn handshake(
 }
 
 /// To a server of whatever kind, verified as the rule says.
-async fn originate(called: &Called, tcp: tokio::net::TcpStream, carries: Carries) -> Result<Connected, ConnectError> {
+async fn originate(called: &Called, tcp: Records<TcpStream>, carries: Carries) -> Result<Connected, ConnectError> {
     let config = match carries {
         Carries::Http1 => called.tls.http1.clone(),
         Carries::Http2 => called.tls.http2.clone(),
@@ -109,8 +115,8 @@ async fn originate(called: &Called, tcp: tokio::net::TcpStream, carries: Carries
 async fn shake(
     config: Arc<rustls::ClientConfig>,
     name: ServerName<'static>,
-    tcp: tokio::net::TcpStream,
-) -> Result<tokio_rustls::client::TlsStream<tokio::net::TcpStream>, ConnectError> {
+    tcp: Records<TcpStream>,
+) -> Result<TlsStream<Records<TcpStream>>, ConnectError> {
     let handshake = TlsConnector::from(config).connect(name, tcp);
     match tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await {
         Ok(result) => result.map_err(ConnectError::Handshake),

@@ -15,6 +15,7 @@ use crate::admin::{self, Handles, LogControl, Phase};
 use crate::denials::Denials;
 use crate::discovery::{self, Backoff, Client, Limits, Mesh};
 use crate::http::upstream::Pools;
+use crate::identity::configs::Handling;
 use crate::identity::{self, Identity};
 use crate::kernel_tls;
 use crate::metrics::Metrics;
@@ -51,7 +52,7 @@ pub async fn run(config: Config, log: LogControl) -> anyhow::Result<()> {
         .clone();
     let registry = prometheus::Registry::new();
     let metrics = Metrics::new(&registry)?;
-    let kernel_tls = kernel_tls::report(config.kernel_tls, &registry)?;
+    let kernel_tls = kernel_tls::report(config.kernel_tls, config.tls_resumption, &registry)?;
     let refusals = Refusals::new(metrics.clone());
     let reports = Reports::default();
     let denials = Denials::new(&registry, reports.clone())?;
@@ -96,7 +97,7 @@ pub async fn run(config: Config, log: LogControl) -> anyhow::Result<()> {
             application: config.application,
             pod_address: pod_ip,
             name: format!("{}.{}", config.pod_name, config.namespace),
-            kernel_tls,
+            kernel_tls: kernel_tls.clone(),
         },
         handles.clone(),
     )
@@ -106,6 +107,7 @@ pub async fn run(config: Config, log: LogControl) -> anyhow::Result<()> {
 
     let originations = Originations::new(
         provider.clone(),
+        kernel_tls.in_use().is_some(),
         origination::Counters {
             loaded: metrics.rules_loaded.clone(),
             refused: metrics.rules_refused.clone(),
@@ -117,6 +119,7 @@ pub async fn run(config: Config, log: LogControl) -> anyhow::Result<()> {
             mesh: mesh.clone(),
             identity: identity.clone(),
             originations: originations.clone(),
+            kernel_tls: kernel_tls.in_use(),
             upstreams: Pools::default(),
             application: Pools::default(),
             metrics: metrics.clone(),
@@ -152,7 +155,10 @@ pub async fn run(config: Config, log: LogControl) -> anyhow::Result<()> {
     let holder = identity::watch::Holder {
         namespace: config.namespace.clone(),
         service_account: config.service_account,
-        resumption: config.tls_resumption,
+        handling: Handling {
+            resumption: config.tls_resumption,
+            extraction: kernel_tls.in_use().is_some(),
+        },
     };
     let counters = identity::watch::Counters {
         loaded: metrics.certificates_loaded.clone(),

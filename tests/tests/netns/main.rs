@@ -14,6 +14,7 @@ mod h2spec;
 mod http;
 mod http2;
 mod identities;
+mod kernel_tls;
 mod lifecycle;
 mod namespaces;
 mod over_http;
