@@ -212,6 +212,7 @@ mod tests {
             "pinnace version --remote=false -o short",
             "pinnace pc clusters --forwarded 127.0.0.1:15000",
             "pinnace eval authz -f a.yaml b/ --requests - -o json --jwks-uri https://i/keys?a=b=keys.json",
+            "pinnace eval tls -f a.yaml b/ -o json --from web.shop --to deployment/cart",
         ] {
             let parsed = CommandLine::try_parse_from(line.split(' '));
             assert!(parsed.is_ok(), "{line}: {}", parsed.unwrap_err());

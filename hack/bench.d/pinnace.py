@@ -27,8 +27,10 @@ class Pinnace:
 
     encrypted, needs = True, ("pinnace",)
 
-    def __init__(self, name, http, resumption=True):
+    def __init__(self, name, http, resumption=True, under=None):
         self.name, self.http, self.resumption = name, http, resumption
+        # By side: what a sidecar runs under, and how long it may take then until it is ready.
+        self.under = under or {}
         self.loads = HTTP_LOADS if http else TCP_LOADS if resumption else FULL_HANDSHAKE_LOADS
 
     def start(self, pods, side):
@@ -37,14 +39,15 @@ class Pinnace:
             self._start_discovery(pods)
         namespace, address = (CLIENT, CLIENT_IP) if side == "client" else (SERVER, SERVER_IP)
         run(*within(namespace, pods.binaries["proxy"], "capture"))
-        pods.spawn(f"{side}-proxy", namespace, PROXY_UID, pods.binaries["proxy"], "sidecar", env={
+        wrapper, seconds = self.under.get(side, ((), 30))
+        pods.spawn(f"{side}-proxy", namespace, PROXY_UID, *wrapper, pods.binaries["proxy"], "sidecar", env={
             "POD_NAME": f"{side}-1", "POD_NAMESPACE": "default", "SERVICE_ACCOUNT": side, "INSTANCE_IPS": address,
             "DISCOVERY_ADDRESS": f"{NODE_IP}:{DISCOVERY_PORT}", "DISCOVERY_SPIFFE_ID": DISCOVERY_ID,
             "CERT_DIR": str(pods.certificates / side), "PROXY_CONCURRENCY": str(WORKERS), "PROXY_LOG_LEVEL": "warn",
             "TLS_RESUMPTION": "on" if self.resumption else "off",
         })
         # An application that the kubelet starts calls no earlier.
-        _wait_until_ready(pods, f"{side}-proxy", f"http://{address}{READY}")
+        _wait_until_ready(pods, f"{side}-proxy", f"http://{address}{READY}", seconds)
 
     def check(self, pods):
         """Raises unless the requests so far crossed both sidecars under mutual TLS, and as HTTP only where declared."""
@@ -61,14 +64,14 @@ class Pinnace:
         fixtures = pods.folder / f"fixtures-{self.name}"
         if not fixtures.exists():
             fixtures.mkdir()
-            (fixtures / "mesh.yaml").write_text(_fixtures("http" if self.http else "tcp"))
+            (fixtures / "mesh.yaml").write_text(mesh("http" if self.http else "tcp"))
         pods.spawn("discovery", NODE, PROXY_UID, pods.binaries["fixture-discovery"], "--dir", fixtures,
                    "--addr", f"{NODE_IP}:{DISCOVERY_PORT}", "--cert-dir", pods.certificates / "discovery",
                    env={"RUST_LOG": "warn"})
         pods.wait_for_port("discovery", NODE, DISCOVERY_PORT)
 
 
-def _wait_until_ready(pods, name, url, seconds=30):
+def _wait_until_ready(pods, name, url, seconds):
     """Waits until a sidecar answers that it is ready, as the kubelet does; raises with the end of its log."""
     end = time.monotonic() + seconds
     while True:
@@ -88,7 +91,7 @@ def _total(metrics, name, direction, label=""):
     return sum(int(value) for labels, value in series if f'direction="{direction}"' in labels and label in labels)
 
 
-def _fixtures(protocol):
+def mesh(protocol):
     """The mesh: two workloads, the Service in front of one of them, and STRICT everywhere."""
     service, namespace = APP_HOST.split(".")[:2]
     return f"""\

@@ -1,44 +1,24 @@
 //! What injection is configured with: the ConfigMap `istio-sidecar-injector`, key `values`, under the names of Istio's
 //! chart.
 
-use k8s_openapi::{api::core::v1::ResourceRequirements, apimachinery::pkg::apis::meta::v1::LabelSelector};
-use kube::core::Selector;
+use k8s_openapi::api::core::v1::ResourceRequirements;
 use mesh_api::{
     Invalid,
     annotations::{Capture, SIDECAR_PORTS},
+    injection::Rules,
 };
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-/// The name of the ConfigMap; `-REVISION` follows when there is a revision.
-pub const CONFIG_MAP: &str = "istio-sidecar-injector";
-/// The key in [`CONFIG_MAP`].
-pub const KEY: &str = "values";
-
-/// What happens to a pod of a selected namespace that says nothing itself.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Policy {
-    /// It is injected.
-    #[default]
-    Enabled,
-    /// It is not.
-    Disabled,
-}
+pub use mesh_api::injection::{CONFIG_MAP, KEY};
 
 /// The values that injection uses.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Values {
-    /// The revision that injected pods are marked with; empty means `default`.
-    pub revision: String,
-    /// `revisionTags`: further names by which labels select this control plane; `default` makes it the default one.
-    pub revision_tags: Vec<String>,
-    /// `policy`.
-    pub policy: Policy,
+    /// Which pods are injected, and by which revision.
+    pub rules: Rules,
     /// `discoveryAddress`: host and port of the operator's discovery service.
     pub discovery_address: String,
-    /// `global.istioNamespace`: the control plane's namespace.
-    pub istio_namespace: String,
     /// `global.hub`.
     pub hub: String,
     /// `global.tag`.
@@ -90,14 +70,8 @@ pub struct Values {
     pub init_resources: ResourceRequirements,
     /// `sidecarInjectorWebhook.rewriteAppHTTPProbe`.
     pub rewrite_probes: bool,
-    /// `sidecarInjectorWebhook.enableNamespacesByDefault`.
-    pub enable_namespaces_by_default: bool,
     /// `sidecarInjectorWebhook.podSecurityCheck`: refuse pods that their namespace's pod security level would refuse.
     pub pod_security_check: bool,
-    /// `sidecarInjectorWebhook.neverInjectSelector`.
-    pub never_inject: Vec<Selector>,
-    /// `sidecarInjectorWebhook.alwaysInjectSelector`.
-    pub always_inject: Vec<Selector>,
 }
 
 impl Values {
@@ -109,31 +83,24 @@ impl Values {
         let document: Document = serde_yaml::from_str::<Option<Document>>(text)
             .map_err(|error| Invalid::new(KEY, error, "the values of the chart as YAML"))?
             .unwrap_or_default();
+        let rules = Rules::parse(text)?;
         let Document {
-            revision,
-            revision_tags,
-            policy,
             discovery_address,
             global,
             sidecar_injector_webhook: webhook,
         } = document;
-        let istio_namespace = or(global.istio_namespace, "istio-system");
-        let suffix = if revision.is_empty() {
-            String::new()
-        } else {
-            format!("-{revision}")
+        let suffix = match rules.revision.as_str() {
+            "" => String::new(),
+            revision => format!("-{revision}"),
         };
         let capture = global.proxy.capture()?;
         let proxy_image = or(global.proxy.image, "proxy");
         Ok(Self {
             discovery_address: or(
                 discovery_address,
-                &format!("pinnace-operator{suffix}.{istio_namespace}.svc:15012"),
+                &format!("pinnace-operator{suffix}.{}.svc:15012", rules.istio_namespace),
             ),
-            revision,
-            revision_tags,
-            policy,
-            istio_namespace,
+            rules,
             hub: or(global.hub, "localhost/pinnace"),
             tag: or(global.tag, "dev"),
             image_pull_policy: pull_policy(global.image_pull_policy)?,
@@ -164,35 +131,15 @@ impl Values {
             init_resources: global.proxy_init.resources.unwrap_or_else(default_resources),
             rewrite_probes: webhook.rewrite_app_http_probe.unwrap_or(true),
             pod_security_check: webhook.pod_security_check.unwrap_or(true),
-            enable_namespaces_by_default: webhook.enable_namespaces_by_default,
-            never_inject: selectors("neverInjectSelector", webhook.never_inject_selector)?,
-            always_inject: selectors("alwaysInjectSelector", webhook.always_inject_selector)?,
         })
     }
 
     /// The ServiceAccount under which the operator serves discovery.
     #[must_use]
     pub fn operator_account(&self) -> String {
-        if self.revision.is_empty() {
-            "pinnace-operator".to_owned()
-        } else {
-            format!("pinnace-operator-{}", self.revision)
-        }
-    }
-
-    /// Whether a label `istio.io/rev` of this value means this control plane.
-    #[must_use]
-    pub fn answers_to(&self, revision: &str) -> bool {
-        self.revision_name() == revision || self.revision_tags.iter().any(|tag| tag == revision)
-    }
-
-    /// The revision's name as labels and annotations have it.
-    #[must_use]
-    pub fn revision_name(&self) -> &str {
-        if self.revision.is_empty() {
-            "default"
-        } else {
-            &self.revision
+        match self.rules.revision.as_str() {
+            "" => "pinnace-operator".to_owned(),
+            revision => format!("pinnace-operator-{revision}"),
         }
     }
 }
@@ -252,31 +199,9 @@ fn default_resources() -> ResourceRequirements {
     }
 }
 
-fn selectors(name: &str, given: Vec<LabelSelector>) -> Result<Vec<Selector>, Invalid> {
-    let convert = |(index, selector): (usize, LabelSelector)| {
-        let shown = serde_json::to_string(&selector).unwrap_or_default();
-        selector.try_into().map_err(|error| {
-            let path = format!("sidecarInjectorWebhook.{name}[{index}]");
-            Invalid::new(path, shown, format!("a label selector ({error})"))
-        })
-    };
-    // An empty selector selects everything, which nobody means here; Istio passes over it too.
-    let meant = |selector: &LabelSelector| {
-        selector.match_labels.as_ref().is_some_and(|labels| !labels.is_empty())
-            || selector
-                .match_expressions
-                .as_ref()
-                .is_some_and(|expressions| !expressions.is_empty())
-    };
-    given.into_iter().filter(meant).enumerate().map(convert).collect()
-}
-
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Document {
-    revision: String,
-    revision_tags: Vec<String>,
-    policy: Policy,
     discovery_address: String,
     global: Global,
     sidecar_injector_webhook: SidecarInjectorWebhook,
@@ -285,7 +210,6 @@ struct Document {
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Global {
-    istio_namespace: String,
     hub: String,
     tag: String,
     image_pull_policy: String,
@@ -403,10 +327,7 @@ struct ProxyInit {
 struct SidecarInjectorWebhook {
     #[serde(rename = "rewriteAppHTTPProbe")]
     rewrite_app_http_probe: Option<bool>,
-    enable_namespaces_by_default: bool,
     pod_security_check: Option<bool>,
-    never_inject_selector: Vec<LabelSelector>,
-    always_inject_selector: Vec<LabelSelector>,
 }
 
 #[cfg(test)]
@@ -418,10 +339,10 @@ mod tests {
         let values = Values::parse("").unwrap();
         assert_eq!(values.discovery_address, "pinnace-operator.istio-system.svc:15012");
         assert_eq!(
-            (values.concurrency, values.rewrite_probes, values.policy),
-            (2, true, Policy::Enabled)
+            (values.concurrency, values.rewrite_probes, values.rules.policy),
+            (2, true, mesh_api::injection::Policy::Enabled)
         );
-        assert_eq!(values.revision_name(), "default");
+        assert_eq!(values.rules.revision_name(), "default");
         assert_eq!((values.status_port, values.startup_failures), (15020, Some(600)));
         assert_eq!(
             Values::parse("revision: canary").unwrap().operator_account(),
@@ -467,6 +388,6 @@ mod tests {
     fn an_empty_selector_selects_nothing() {
         let values =
             Values::parse("sidecarInjectorWebhook: {alwaysInjectSelector: [{}, {matchLabels: {a: b}}]}").unwrap();
-        assert_eq!(values.always_inject.len(), 1);
+        assert_eq!(values.rules.always_inject.len(), 1);
     }
 }

@@ -3,6 +3,8 @@
 mod authz;
 mod manifests;
 mod request;
+mod tls;
+mod workloads;
 
 use std::path::PathBuf;
 
@@ -17,6 +19,9 @@ pub(crate) enum Eval {
     /// Which requests the policies in files let through.
     #[command(after_help = AUTHZ)]
     Authz(Authz),
+    /// What calls between the workloads in files are: in the clear, under mutual TLS, or refused.
+    #[command(after_help = TLS)]
+    Tls(Tls),
 }
 
 /// See [`Eval::Authz`].
@@ -35,6 +40,29 @@ pub(crate) struct Authz {
     #[arg(long, value_name = "SET")]
     candidate: Option<String>,
 }
+
+/// See [`Eval::Tls`].
+#[derive(Debug, clap::Args)]
+pub(crate) struct Tls {
+    /// Files of manifests, folders of such files (.yaml, .yml, .json), or - for standard input.
+    #[arg(short, long = "filename", value_name = "PATH", required = true, num_args = 1..)]
+    files: Vec<PathBuf>,
+    /// Answer as if the candidates of this set were in force (label policy.pinnace.dev/candidate).
+    #[arg(long, value_name = "SET")]
+    candidate: Option<String>,
+    /// Only calls of this workload.
+    #[arg(long, value_name = "[KIND/]NAME[.NAMESPACE]")]
+    from: Vec<String>,
+    /// Only calls to this workload.
+    #[arg(long, value_name = "[KIND/]NAME[.NAMESPACE]")]
+    to: Vec<String>,
+}
+
+const TLS: &str = "Examples:
+  pinnace eval tls -f manifests/
+  pinnace eval tls -f manifests/ --to deployment/cart.shop -o json
+  pinnace eval tls -f manifests/ --candidate go-strict
+  kubectl get ns,deploy,sts,ds,svc,pa,dr,cm -A -o yaml | pinnace eval tls -f -";
 
 const AUTHZ: &str = "Examples:
   pinnace eval authz -f policies/ --requests requests.jsonl -o json
@@ -56,5 +84,6 @@ fn key_file(text: &str) -> Result<(String, PathBuf), String> {
 pub(crate) fn run(global: &Global, what: &Eval) -> Result<u8, Failure> {
     match what {
         Eval::Authz(arguments) => authz::run(global, arguments),
+        Eval::Tls(arguments) => tls::run(global, arguments),
     }
 }

@@ -11,6 +11,7 @@ pub mod crd;
 pub mod destination_rule;
 mod duration;
 mod header;
+pub mod injection;
 mod invalid;
 pub mod labels;
 pub mod mesh_config;

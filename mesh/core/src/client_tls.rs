@@ -1,5 +1,6 @@
 //! How a client secures its connections to a destination where a DestinationRule says so: Istio's `ClientTLSSettings`.
 
+use crate::peer_authentication::PortMode;
 use std::fmt;
 use std::sync::Arc;
 
@@ -98,4 +99,20 @@ pub struct TlsRule {
     pub rule: Arc<str>,
     /// What it says.
     pub tls: Arc<ClientTls>,
+}
+
+/// Whether a client brings the mesh's mutual TLS to a pod's port. A rule that says anything of TLS decides: `ISTIO_MUTUAL` is for
+/// every pod, those without a sidecar included, since they may hold the mesh's certificates themselves. Else it is automatic:
+/// where the mesh asks for it, to a pod that takes it (`sidecar`) and whose mode on that port is not `DISABLE`.
+#[must_use]
+pub fn brings_mutual_tls(
+    rule: Option<&TlsRule>,
+    automatic: bool,
+    sidecar: bool,
+    mode: impl FnOnce() -> PortMode,
+) -> bool {
+    match rule {
+        Some(rule) => matches!(&*rule.tls, ClientTls::IstioMutual(_)),
+        None => automatic && sidecar && mode() != PortMode::Disable,
+    }
 }

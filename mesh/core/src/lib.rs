@@ -7,6 +7,7 @@
 pub mod access_log;
 pub mod authorization;
 pub mod balance;
+pub mod call;
 pub mod candidates;
 pub mod certificate;
 pub mod client_tls;

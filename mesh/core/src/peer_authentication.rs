@@ -136,6 +136,18 @@ impl Effective {
     pub fn on_port(&self, port: u16) -> PortMode {
         self.ports.get(&port).copied().unwrap_or(self.mode)
     }
+
+    /// `namespace/name` of the policies that decided the mode on a workload's port, narrowest first.
+    #[must_use]
+    pub fn decided_on(&self, port: u16) -> &[String] {
+        // A port's mode comes from the workload's policy, which stands first.
+        let all = self.decided_by.as_slice();
+        if self.ports.contains_key(&port) {
+            all.get(..1).unwrap_or(all)
+        } else {
+            all
+        }
+    }
 }
 
 /// Decides the modes of a workload.
@@ -372,6 +384,12 @@ mod tests {
             effective(&policies, ROOT, "b", &Labels::new()).decided_by,
             ["b/default"]
         );
+        let web = [("app", "web")];
+        let of_port = policy("a/web", 3, &web, Mode::Unset, &[(8080, Mode::Disable)]);
+        let labels = Labels::from([("app".to_owned(), "web".to_owned())]);
+        let got = effective(policies.iter().chain([&of_port]), ROOT, "a", &labels);
+        assert_eq!(got.decided_on(8080), ["a/web"]);
+        assert_eq!(got.decided_on(80), ["a/web", "a/default", "istio-system/default"]);
     }
 
     #[test]

@@ -4,13 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
-use mesh_core::client_tls::{ClientTls, TlsRule};
+use mesh_core::client_tls::{TlsRule, brings_mutual_tls};
 use mesh_core::destination::{Destination, Endpoint, Resolution};
 use mesh_core::destination_rule::Merged;
 use mesh_core::hosts::fqdn;
 use mesh_core::identity::SpiffeId;
 use mesh_core::labels::{canonical_name, canonical_revision};
-use mesh_core::peer_authentication::{Effective, PortMode};
+use mesh_core::peer_authentication::Effective;
 use mesh_core::protocol::Declared;
 use mesh_core::workload::{self, DEFAULT_CLUSTER};
 use mesh_wire::convert::Workload;
@@ -35,19 +35,12 @@ pub fn governing<'a>(world: &'a World, mesh: &MeshFacts, target: &Target, client
 #[must_use]
 pub fn destination(world: &World, mesh: &MeshFacts, target: &Target, rules: Option<&Merged>) -> Option<Destination> {
     match target {
-        Target::Service { name, port } => service(world, mesh, name, *port, tls_rule(rules, *port)),
+        Target::Service { name, port } => {
+            let tls = rules.and_then(|rules| rules.tls_rule(*port));
+            service(world, mesh, name, *port, tls)
+        }
         Target::Pod(address) => pod(world, mesh, *address),
     }
-}
-
-/// What the rules say of TLS on a Service's port.
-fn tls_rule(rules: Option<&Merged>, port: u16) -> Option<TlsRule> {
-    let rules = rules?;
-    let (name, policy) = rules.policy.as_ref()?;
-    Some(TlsRule {
-        rule: format!("{}/{name}", rules.namespace).into(),
-        tls: policy.tls_on(port)?.clone(),
-    })
 }
 
 fn service(world: &World, mesh: &MeshFacts, name: &Named, port: u16, tls: Option<TlsRule>) -> Option<Destination> {
@@ -127,9 +120,7 @@ fn accepted(mesh: &MeshFacts, endpoint: &Endpoint) -> impl Iterator<Item = Spiff
     })
 }
 
-/// An endpoint with its identity, and mutual TLS where its pod takes it: injected, and not under a policy that disables
-/// it on this very port. A DestinationRule that says anything of TLS decides instead: `ISTIO_MUTUAL` is for every pod, those
-/// without a sidecar included, since they may hold the mesh's certificates themselves.
+/// An endpoint with its identity, and mutual TLS where clients bring it.
 fn endpoint(world: &World, mesh: &MeshFacts, address: SocketAddr, rule: Option<&TlsRule>) -> Endpoint {
     let Some((name, pod)) = world.pod_by_address(address.ip()) else {
         return Endpoint {
@@ -139,18 +130,14 @@ fn endpoint(world: &World, mesh: &MeshFacts, address: SocketAddr, rule: Option<&
             workload: workload::Workload::default(),
         };
     };
-    let asked_for = rule.is_some_and(|rule| matches!(&*rule.tls, ClientTls::IstioMutual(_)));
-    let identity = (pod.injected || asked_for)
+    let mutual_tls = brings_mutual_tls(rule, mesh.auto_mtls, pod.injected, || {
+        let modes = world.effective(&mesh.root_namespace, &name.0, &pod.labels);
+        modes.on_port(address.port())
+    });
+    let identity = (pod.injected || mutual_tls)
         .then(|| SpiffeId::new(mesh.trust_domain.clone(), &name.0, &pod.service_account).ok())
         .flatten();
-    let automatic = || {
-        mesh.auto_mtls
-            && world
-                .effective(&mesh.root_namespace, &name.0, &pod.labels)
-                .on_port(address.port())
-                != PortMode::Disable
-    };
-    let mutual_tls = identity.is_some() && if rule.is_some() { asked_for } else { automatic() };
+    let mutual_tls = mutual_tls && identity.is_some();
     Endpoint {
         address,
         mutual_tls,

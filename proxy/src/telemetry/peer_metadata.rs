@@ -3,14 +3,9 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use envoy_types::pb::google::protobuf::{Struct, Value, value::Kind};
-use http::HeaderName;
+pub use mesh_core::request::headers::{PEER_METADATA, PEER_METADATA_ID};
 use mesh_core::workload::Metadata;
 use prost::Message;
-
-/// What a peer says of itself.
-pub const PEER_METADATA: HeaderName = HeaderName::from_static("x-envoy-peer-metadata");
-/// Under which name.
-pub const PEER_METADATA_ID: HeaderName = HeaderName::from_static("x-envoy-peer-metadata-id");
 
 /// The most bytes of the header; Istio's are 1 to 2 KiB.
 const MOST_BYTES: usize = 8 * 1024;

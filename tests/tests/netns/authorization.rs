@@ -732,7 +732,7 @@ fn tokens_are_verified_before_policies_decide() {
 
 /// Ways to write a path, and what each of the four settings makes of it where `/admin/x` is denied: NONE, BASE,
 /// MERGE_SLASHES, DECODE_AND_MERGE_SLASHES.
-const TRICKS: [(&str, [Answer; 4]); 12] = [
+const TRICKS: [(&str, [Answer; 4]); 14] = [
     ("/admin/x", [Denied; 4]),
     ("/admin/x?q", [Denied; 4]),
     ("/admin/x?/../y", [Denied; 4]),
@@ -740,6 +740,8 @@ const TRICKS: [(&str, [Answer; 4]); 12] = [
     ("/admin//x", [Allowed, Allowed, Denied, Denied]),
     ("/admin/./x", [Allowed, Denied, Denied, Denied]),
     ("/public/../admin/x", [Allowed, Denied, Denied, Denied]),
+    ("/admin/%2e/x", [Allowed, Denied, Denied, Denied]),
+    ("/public/%2E%2e/admin/x", [Allowed, Denied, Denied, Denied]),
     ("/admin%2fx", [Allowed, Allowed, Allowed, Denied]),
     ("/admin%2Fx", [Allowed, Allowed, Allowed, Denied]),
     ("/%61dmin/x", [Allowed, Denied, Denied, Denied]),
@@ -780,9 +782,35 @@ fn paths_are_decided_about_as_they_are_sent_on() {
                 }
             }
         }
-        // Whom a target names in absolute form counts, and no second host helps.
+        // Whom a target names in absolute form counts, and no second host, other case or repeated header helps.
+        let of_name = policy(
+            "name",
+            "action: DENY, rules: [{to: [{operation: {hosts: [secret.example]}}]}]",
+        );
+        let of_header = policy(
+            "header",
+            "action: DENY, rules: [{when: [{key: 'request.headers[x-role]', values: [admin]}]}]",
+        );
+        let path = policy("p", "action: DENY, rules: [{to: [{operation: {paths: [/admin/x]}}]}]");
+        scene.apply(&format!("{settings}{path}{of_name}{of_header}"));
         for (request, expected) in [
             ("GET http://server/admin/x HTTP/1.1\r\nhost: other\r\n\r\n", 403),
+            (
+                "GET http://server/admin/./x HTTP/1.1\r\nhost: other\r\n\r\n",
+                if at == 0 { 200 } else { 403 },
+            ),
+            ("GET http://secret.example/x HTTP/1.1\r\nhost: server\r\n\r\n", 403),
+            ("GET HTTP://SECRET.example/x HTTP/1.1\r\nhost: server\r\n\r\n", 403),
+            ("GET /x HTTP/1.1\r\nhost: Secret.EXAMPLE\r\n\r\n", 403),
+            (
+                "GET /x HTTP/1.1\r\nhost: server\r\nx-role: guest\r\nX-Role: admin\r\n\r\n",
+                403,
+            ),
+            (
+                "GET /x HTTP/1.1\r\nhost: server\r\nx-role: admin\r\nx-role: guest\r\n\r\n",
+                403,
+            ),
+            ("GET /x HTTP/1.1\r\nhost: server\r\nx-role: guest\r\n\r\n", 200),
             ("GET http://x@server/admin/x HTTP/1.1\r\nhost: server\r\n\r\n", 400),
             ("GET /admin/x HTTP/1.1\r\nhost: server\r\nhost: server\r\n\r\n", 400),
         ] {

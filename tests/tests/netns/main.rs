@@ -4,11 +4,14 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // In a test's own functions too, a failure is a panic.
 
 mod authorization;
+mod caller;
 mod candidates;
 mod command_line;
 mod control_plane;
 mod destination_rules;
+mod direct;
 mod envoy;
+mod generated;
 mod grpc;
 mod h2spec;
 mod http;
@@ -16,6 +19,7 @@ mod http2;
 mod identities;
 mod kernel_tls;
 mod lifecycle;
+mod matrices;
 mod namespaces;
 mod over_http;
 mod over_http2;

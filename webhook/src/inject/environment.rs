@@ -30,7 +30,7 @@ pub(super) fn variables(
     let trust_domain = config.mesh.trust_domain.as_str();
     let operator = format!(
         "spiffe://{trust_domain}/ns/{}/sa/{}",
-        values.istio_namespace,
+        values.rules.istio_namespace,
         values.operator_account()
     );
     let mut environment = vec![

@@ -41,7 +41,7 @@ pub(super) fn add(pod: &mut Value, params: &Params, values: &Values, pull_secret
     if let Some(scrape) = &params.scrape {
         scrape.apply(map);
     }
-    map.insert(annotations::REVISION.to_owned(), json!(values.revision_name()));
+    map.insert(annotations::REVISION.to_owned(), json!(values.rules.revision_name()));
     map.insert(
         annotations::STATUS.to_owned(),
         json!(status(params, values, pull_secrets)),
@@ -67,7 +67,7 @@ fn status(params: &Params, values: &Values, pull_secrets: &[String]) -> String {
         list(classic.into_iter().collect()),
         list(volumes::names(params)),
         list(pull_secrets.iter().map(String::as_str).collect()),
-        json!(values.revision_name()),
+        json!(values.rules.revision_name()),
     )
 }
 

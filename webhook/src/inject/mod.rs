@@ -1,15 +1,15 @@
 //! Injection: from a pod to a pod with a sidecar, as a pure function.
 //!
-//! In the order of the work: [`decision`] says whether; `merge` takes the pod's own containers of the mesh's names;
+//! In the order of the work: [`mesh_api::injection`] says whether; `merge` takes the pod's own containers of the mesh's names;
 //! [`params`] gathers what the pod and the mesh ask for, with `redirect` and `scrape`; `refusal` names what is refused;
 //! `probes`, `containers`, `rollout`, `volumes` and `metadata` each make their change; `patch` says what was changed. The
 //! pod stays JSON throughout, so that fields which no type here knows survive.
 
 mod containers;
-pub mod decision;
 mod environment;
 mod merge;
 mod metadata;
+mod namespace;
 pub mod params;
 mod patch;
 mod pod;
@@ -24,7 +24,8 @@ mod volumes;
 use mesh_api::MeshConfig;
 use serde_json::Value;
 
-pub use decision::{Namespace, Skip};
+pub use mesh_api::injection::Skip;
+pub use namespace::Namespace;
 pub use refusal::{LONGEST_SERVICE_ACCOUNT, Refusal};
 
 use crate::config::Values;
@@ -83,7 +84,7 @@ pub struct Injected {
 /// # Errors
 /// Why a pod that should have a sidecar cannot have one.
 pub fn inject(pod: &Value, namespace: &Namespace<'_>, config: &Config<'_>) -> Result<Outcome, Refusal> {
-    if let Err(skip) = decision::decide(pod, namespace, config.values) {
+    if let Err(skip) = mesh_api::injection::decide(pod, namespace.to_decide(), &config.values.rules) {
         return Ok(Outcome::Skipped(skip));
     }
     if metadata::is_injected(pod) {

@@ -7,13 +7,15 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use http::Method;
+use mesh_api::request_authentication::RequestAuthenticationPolicy;
 use mesh_core::authorization::facts::{Facts, Http};
+use mesh_core::authorization::policy::Policy;
 use mesh_core::authorization::{Outcome, Policies, RuleRef};
 use mesh_core::candidates;
 use mesh_core::jwt::{Authenticator, KeySource, Keys, is_cors_preflight};
 use mesh_core::labels::Labels;
 use mesh_core::peer_authentication::{Effective, PortMode};
-use mesh_core::request::path_of;
+use mesh_core::request::{headers, path_of};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -147,7 +149,7 @@ impl Mesh {
             let in_force = self.in_force(&workload.0, &workload.1);
             self.workloads.insert(workload.clone(), in_force);
         }
-        let paths = self.manifests.config.path_normalization;
+        let config = &self.manifests.config;
         let in_force = self.workloads.get(&workload).ok_or("no such workload")?;
         let denied = |status, reason: String| Answer::new(id.clone(), "deny", status, None, reason);
 
@@ -170,8 +172,15 @@ impl Mesh {
         }
 
         let mut claims = None;
+        let mut remote = request.remote;
         if http {
-            match paths.normalize(&request.target) {
+            let (domain, account) = (&config.trust_domain, &request.service_account);
+            let own = format!("spiffe://{domain}/ns/{}/sa/{account}", request.namespace);
+            if !request.settle(&own) {
+                return Ok(denied(Some(400), "exactly one Host is needed".to_owned()));
+            }
+            remote = remote.or_else(|| headers::remote(&request.headers, config.trusted_proxies));
+            match config.path_normalization.normalize(&request.target) {
                 Ok(normal) => request.target = normal.into_owned(),
                 Err(refused) => return Ok(denied(Some(400), refused.to_string())),
             }
@@ -189,13 +198,16 @@ impl Mesh {
                 }
             };
             authenticated.edits.apply(&mut request.headers);
+            if let Some(target) = authenticated.edits.path_and_query() {
+                request.target = target.to_owned();
+            }
             claims = authenticated.claims;
         }
 
         let facts = Facts {
             identity: request.identity.as_ref(),
             source: request.source,
-            remote: request.remote,
+            remote: remote.unwrap_or(request.source),
             destination: request.destination,
             server_name: request.server_name.as_deref(),
             http: http.then_some(Http {
@@ -237,13 +249,22 @@ impl Mesh {
         let manifests = &self.manifests;
         let config = &manifests.config;
         let root = config.root_namespace(&self.system);
-        let authorization = manifests.authorization.iter();
-        let policies =
-            authorization.filter(|(target, policy)| target.is_for(&policy.namespace, root, namespace, labels));
-        let policies = policies.map(|(_, policy)| policy.clone()).collect();
-        let request = manifests.request.iter();
-        let rules = request.filter(|(target, policy)| target.is_for(&policy.namespace, root, namespace, labels));
-        let rules = rules.flat_map(|(_, policy)| &policy.rules).map(|rule| {
+        // As the operator sends them: the root namespace's first, each by name.
+        let mut policies: Vec<Policy> = manifests
+            .authorization
+            .iter()
+            .filter(|(target, policy)| target.is_for(&policy.namespace, root, namespace, labels))
+            .map(|(_, policy)| policy.clone())
+            .collect();
+        policies.sort_by(|a, b| (a.namespace != root, &a.name).cmp(&(b.namespace != root, &b.name)));
+        let mut rules: Vec<&RequestAuthenticationPolicy> = manifests
+            .request
+            .iter()
+            .filter(|(target, policy)| target.is_for(&policy.namespace, root, namespace, labels))
+            .map(|(_, policy)| policy)
+            .collect();
+        rules.sort_by(|a, b| (a.namespace != root, &a.name).cmp(&(b.namespace != root, &b.name)));
+        let rules = rules.into_iter().flat_map(|policy| &policy.rules).map(|rule| {
             let given = |name: &String| {
                 let given = self.keys.get(name).cloned();
                 given.unwrap_or_else(|| Keys::not_fetched("no file was given for it (--jwks-uri)"))

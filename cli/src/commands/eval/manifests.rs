@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 
 use mesh_api::mesh_config::MeshConfig;
 use mesh_api::request_authentication::RequestAuthenticationPolicy;
-use mesh_api::{Invalid, authorization_policy, candidate, peer_authentication, request_authentication};
+use mesh_api::{
+    Invalid, authorization_policy, candidate, destination_rule, peer_authentication, request_authentication,
+};
 use mesh_core::authorization::policy::{Policy, Target};
 use mesh_core::candidates::{Candidacy, Candidate, Replaced};
 use mesh_core::peer_authentication::Policy as PeerPolicy;
@@ -21,6 +23,7 @@ pub(super) struct Manifests {
     pub(super) peer: Vec<PeerPolicy>,
     pub(super) authorization: Vec<(Target, Policy)>,
     pub(super) request: Vec<(Target, RequestAuthenticationPolicy)>,
+    pub(super) destination_rules: Vec<mesh_core::destination_rule::Rule>,
     /// The PeerAuthentications that are evaluated beside those in force.
     pub(super) tried: Vec<Candidacy<PeerPolicy>>,
     candidates: Candidates,
@@ -104,6 +107,12 @@ impl Manifests {
                     None => self.request.push(policy),
                     Some(candidate) => self.candidates.request.push(Candidacy { candidate, policy }),
                 }
+            }
+            Some("DestinationRule") if api.starts_with("networking.istio.io/") => {
+                place(&mut object);
+                let resource = destination_rule::read(object).map_err(one)?;
+                self.destination_rules
+                    .push(destination_rule::parse(&resource).map_err(told)?);
             }
             _ => {}
         }

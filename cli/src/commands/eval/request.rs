@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use http::header::AUTHORIZATION;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
+use http::{HeaderMap, HeaderName, HeaderValue, Uri, Version};
 use mesh_core::identity::SpiffeId;
 use mesh_core::labels::Labels;
+use mesh_core::request::headers;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -21,8 +22,8 @@ pub(super) struct Asked {
     source: Source,
     #[serde(default)]
     destination: Destination,
-    #[serde(default = "get")]
-    method: String,
+    #[serde(default)]
+    method: Option<String>,
     #[serde(default = "root")]
     path: String,
     #[serde(default)]
@@ -64,6 +65,8 @@ struct Destination {
     #[serde(default)]
     labels: Labels,
     #[serde(default)]
+    service_account: Option<String>,
+    #[serde(default)]
     ip: Option<IpAddr>,
     #[serde(default)]
     port: Option<u16>,
@@ -74,10 +77,6 @@ struct Destination {
 enum OneOrMore {
     One(String),
     More(Vec<String>),
-}
-
-fn get() -> String {
-    "GET".to_owned()
 }
 
 fn root() -> String {
@@ -92,15 +91,20 @@ pub(super) struct Request {
     pub(super) mutual_tls: bool,
     pub(super) identity: Option<SpiffeId>,
     pub(super) source: IpAddr,
-    pub(super) remote: IpAddr,
+    /// Who calls, where the line says it and not the headers alone.
+    pub(super) remote: Option<IpAddr>,
     pub(super) destination: SocketAddr,
     pub(super) namespace: String,
     pub(super) labels: Labels,
+    /// The called workload's.
+    pub(super) service_account: String,
     pub(super) server_name: Option<String>,
     pub(super) method: String,
     /// The path with its query, as received.
     pub(super) target: String,
     pub(super) host: String,
+    /// Whom the target itself names: the absolute form, and HTTP/2.
+    authority: Option<String>,
     pub(super) headers: HeaderMap,
 }
 
@@ -136,18 +140,34 @@ impl Request {
             let value = HeaderValue::from_str(&format!("Bearer {token}")).map_err(|error| format!("jwt: {error}"))?;
             headers.insert(AUTHORIZATION, value);
         }
-        let named = headers.get(http::header::HOST).and_then(|host| host.to_str().ok());
-        let host = asked.host.or(named.map(str::to_owned)).unwrap_or_default();
         // The absolute form says the host itself.
-        let (host, target) = match asked.path.split_once("://") {
+        let (mut authority, target) = match asked.path.split_once("://") {
             Some(("http" | "https", rest)) => {
                 let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
                 let (authority, target) = rest.split_at(end);
                 let slash = if target.starts_with('/') { "" } else { "/" };
-                (authority.to_owned(), format!("{slash}{target}"))
+                (Some(authority.to_owned()), format!("{slash}{target}"))
             }
-            _ => (host, asked.path),
+            _ => (None, asked.path),
         };
+        if let Some(host) = asked.host {
+            if asked.protocol == Protocol::Http {
+                let value = HeaderValue::from_str(&host).map_err(|error| format!("host: {error}"))?;
+                // Said once more among the headers it is the same.
+                if headers.get_all(HOST).iter().all(|other| *other != value) {
+                    headers.append(HOST, value);
+                }
+            } else {
+                authority.get_or_insert(host);
+            }
+        }
+        let grpc = asked.protocol == Protocol::Grpc;
+        if grpc && !headers.contains_key(CONTENT_TYPE) {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        }
+        let method = asked
+            .method
+            .unwrap_or_else(|| if grpc { "POST" } else { "GET" }.to_owned());
         let source = asked.source.ip.unwrap_or(unknown).to_canonical();
         let destination = &asked.destination;
         Ok(Self {
@@ -155,18 +175,79 @@ impl Request {
             mutual_tls,
             identity: identity.transpose()?,
             source,
-            remote: asked.remote_ip.map_or(source, |ip| ip.to_canonical()),
+            remote: asked.remote_ip.map(|ip| ip.to_canonical()),
             destination: SocketAddr::new(
                 destination.ip.unwrap_or(unknown).to_canonical(),
                 destination.port.unwrap_or(80),
             ),
             namespace: asked.destination.namespace.unwrap_or_else(|| namespace.to_owned()),
             labels: asked.destination.labels,
+            service_account: asked
+                .destination
+                .service_account
+                .unwrap_or_else(|| "default".to_owned()),
             server_name: asked.sni,
-            method: asked.method,
+            method,
             target,
-            host,
+            host: String::new(),
+            authority,
             headers,
         })
+    }
+
+    /// Makes the head what policies see of it, as a sidecar does: whom it is meant for, without what ends at this hop or only the
+    /// mesh may say, and with what the sidecar says itself. `own` is the sidecar's identity. False for a request that must be
+    /// refused with 400.
+    pub(super) fn settle(&mut self, own: &str) -> bool {
+        let mut request = http::Request::new(());
+        if let Some(authority) = &self.authority {
+            let uri = Uri::builder()
+                .scheme("http")
+                .authority(authority.as_str())
+                .path_and_query("/");
+            let Ok(uri) = uri.build() else { return false };
+            *request.uri_mut() = uri;
+        }
+        let http1 = self.protocol == Protocol::Http;
+        *request.version_mut() = if http1 { Version::HTTP_11 } else { Version::HTTP_2 };
+        *request.headers_mut() = std::mem::take(&mut self.headers);
+        // A line need not say what does not matter in it.
+        let said = self.authority.is_some() || request.headers().contains_key(HOST);
+        let fit = !said || headers::settle_host(&mut request, self.destination);
+        let map = &mut self.headers;
+        *map = std::mem::take(request.headers_mut());
+        if http1 {
+            let upgrade = headers::is_upgrade(map);
+            headers::strip_hop_by_hop(map, upgrade);
+        }
+        let written = map.get(HOST).and_then(|host| host.to_str().ok()).map(str::to_owned);
+        self.host = self.authority.clone().or(written).unwrap_or_default();
+        for name in [headers::PEER_METADATA, headers::PEER_METADATA_ID] {
+            map.remove(name);
+        }
+        match &self.identity {
+            // The hash of the caller's certificate is not known here.
+            Some(identity) => {
+                let own = format!("By={own};Hash=;Subject=\"\";URI={identity}");
+                let before = map
+                    .get(headers::X_FORWARDED_CLIENT_CERT)
+                    .and_then(|it| it.to_str().ok());
+                let value = before.map_or(own.clone(), |before| format!("{before},{own}"));
+                if let Ok(value) = HeaderValue::try_from(value) {
+                    map.insert(headers::X_FORWARDED_CLIENT_CERT, value);
+                }
+            }
+            None => {
+                map.remove(headers::X_FORWARDED_CLIENT_CERT);
+                headers::strip_mesh_only(map);
+            }
+        }
+        for (name, value) in [
+            (headers::X_REQUEST_ID, "00000000-0000-4000-8000-000000000000"),
+            (headers::X_FORWARDED_PROTO, "http"),
+        ] {
+            map.entry(name).or_insert(HeaderValue::from_static(value));
+        }
+        fit
     }
 }

@@ -4,6 +4,7 @@
 //! new, and its traffic policy only where none was there. Rules that differ in either stay apart.
 
 use super::{Export, Rule, Subset, TrafficPolicy};
+use crate::client_tls::TlsRule;
 use crate::labels::Selector;
 use std::sync::Arc;
 
@@ -77,6 +78,16 @@ impl Merged {
             part.policy = true;
         }
         self.parts.push(part);
+    }
+
+    /// What it says of TLS on a Service's port.
+    #[must_use]
+    pub fn tls_rule(&self, port: u16) -> Option<TlsRule> {
+        let (name, policy) = self.policy.as_ref()?;
+        Some(TlsRule {
+            rule: format!("{}/{name}", self.namespace).into(),
+            tls: policy.tls_on(port)?.clone(),
+        })
     }
 
     /// The names of all rules in it, `namespace/name`, joined: what tells it from others of the same moment.

@@ -1,10 +1,11 @@
-//! What a request's path is, before any policy sees it and before the application does.
+//! What a request is, before any policy sees it and before the application does: its path, here, and its [`headers`].
 //!
 //! Under four settings, `meshConfig.pathNormalization.normalization`, with the results that Envoy gives under Istio's
 //! configuration: escaped slashes first, then dot segments with path parameters, then RFC 3986's normal form
 //! ([`canonical`]), and repeated slashes last. Queries stay as they are. What is forwarded is what policies saw.
 
 mod canonical;
+pub mod headers;
 
 use std::borrow::Cow;
 use std::fmt;

@@ -1,16 +1,138 @@
-//! Whether a pod gets a sidecar: Istio's precedence (pkg/kube/inject, injectRequired, after its webhook's selectors).
+//! Whether a pod gets a sidecar: Istio's precedence (pkg/kube/inject, injectRequired, after its webhook's selectors). The
+//! webhook decides with it about pods, the command line about those that templates would make.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
-use kube::core::SelectorExt;
-use mesh_api::{annotations, labels};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use kube::core::{Selector, SelectorExt as _};
+use serde::Deserialize;
 use serde_json::Value;
 
-use super::{pod, pod_security::Level};
-use crate::config::{Policy, Values};
+use crate::{Invalid, annotations, labels};
+
+/// The name of the ConfigMap with the [`Rules`]; `-REVISION` follows when there is a revision.
+pub const CONFIG_MAP: &str = "istio-sidecar-injector";
+/// The key in [`CONFIG_MAP`].
+pub const KEY: &str = "values";
 
 /// Namespaces whose pods never get a sidecar, as in Istio; the control plane's own is another.
 pub const SYSTEM_NAMESPACES: [&str; 4] = ["kube-system", "kube-public", "kube-node-lease", "local-path-storage"];
+
+/// What happens to a pod of a selected namespace that says nothing itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Policy {
+    /// It is injected.
+    #[default]
+    Enabled,
+    /// It is not.
+    Disabled,
+}
+
+/// What a control plane is configured with that decides whether a pod is its own.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rules {
+    /// The revision that injected pods are marked with; empty means `default`.
+    pub revision: String,
+    /// `revisionTags`: further names by which labels select this control plane; `default` makes it the default one.
+    pub revision_tags: Vec<String>,
+    /// `policy`.
+    pub policy: Policy,
+    /// `global.istioNamespace`: the control plane's namespace.
+    pub istio_namespace: String,
+    /// `sidecarInjectorWebhook.enableNamespacesByDefault`.
+    pub enable_namespaces_by_default: bool,
+    /// `sidecarInjectorWebhook.neverInjectSelector`.
+    pub never_inject: Vec<Selector>,
+    /// `sidecarInjectorWebhook.alwaysInjectSelector`.
+    pub always_inject: Vec<Selector>,
+}
+
+impl Rules {
+    /// Parses the YAML text of the values that [`CONFIG_MAP`] holds; those of other matters are passed over.
+    ///
+    /// # Errors
+    /// The first value that is not accepted, with its name.
+    pub fn parse(text: &str) -> Result<Self, Invalid> {
+        let document: Document = serde_yaml::from_str::<Option<Document>>(text)
+            .map_err(|error| Invalid::new(KEY, error, "the values of the chart as YAML"))?
+            .unwrap_or_default();
+        let webhook = document.sidecar_injector_webhook;
+        let istio_namespace = match document.global.istio_namespace {
+            given if given.is_empty() => "istio-system".to_owned(),
+            given => given,
+        };
+        Ok(Self {
+            revision: document.revision,
+            revision_tags: document.revision_tags,
+            policy: document.policy,
+            istio_namespace,
+            enable_namespaces_by_default: webhook.enable_namespaces_by_default,
+            never_inject: selectors("neverInjectSelector", webhook.never_inject_selector)?,
+            always_inject: selectors("alwaysInjectSelector", webhook.always_inject_selector)?,
+        })
+    }
+
+    /// Whether a label `istio.io/rev` of this value means this control plane.
+    #[must_use]
+    pub fn answers_to(&self, revision: &str) -> bool {
+        self.revision_name() == revision || self.revision_tags.iter().any(|tag| tag == revision)
+    }
+
+    /// The revision's name as labels and annotations have it.
+    #[must_use]
+    pub fn revision_name(&self) -> &str {
+        if self.revision.is_empty() {
+            "default"
+        } else {
+            &self.revision
+        }
+    }
+}
+
+fn selectors(name: &str, given: Vec<LabelSelector>) -> Result<Vec<Selector>, Invalid> {
+    let convert = |(index, selector): (usize, LabelSelector)| {
+        let shown = serde_json::to_string(&selector).unwrap_or_default();
+        selector.try_into().map_err(|error| {
+            let path = format!("sidecarInjectorWebhook.{name}[{index}]");
+            Invalid::new(path, shown, format!("a label selector ({error})"))
+        })
+    };
+    // An empty selector selects everything, which nobody means here; Istio passes over it too.
+    let meant = |selector: &LabelSelector| {
+        selector.match_labels.as_ref().is_some_and(|labels| !labels.is_empty())
+            || selector
+                .match_expressions
+                .as_ref()
+                .is_some_and(|expressions| !expressions.is_empty())
+    };
+    given.into_iter().filter(meant).enumerate().map(convert).collect()
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Document {
+    revision: String,
+    revision_tags: Vec<String>,
+    policy: Policy,
+    global: Global,
+    sidecar_injector_webhook: SidecarInjectorWebhook,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Global {
+    istio_namespace: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct SidecarInjectorWebhook {
+    enable_namespaces_by_default: bool,
+    never_inject_selector: Vec<LabelSelector>,
+    always_inject_selector: Vec<LabelSelector>,
+}
 
 /// A pod's namespace.
 #[derive(Clone, Copy, Debug)]
@@ -20,15 +142,6 @@ pub struct Namespace<'a> {
     /// Its labels, to decide what the webhook's selectors decide; `None` when they have decided already, as for a pod
     /// that reached the webhook, or are not to be asked.
     pub labels: Option<&'a BTreeMap<String, String>>,
-    /// The pod security level that it enforces, when that forbids anything; `None` also when it is not known.
-    pub enforces: Option<Level>,
-}
-
-impl Namespace<'_> {
-    /// The pod security level that pods must meet, unless the chart says not to look.
-    pub(super) fn enforced(&self, values: &Values) -> Option<Level> {
-        self.enforces.filter(|_| values.pod_security_check)
-    }
 }
 
 /// Why a pod is left as it is.
@@ -69,26 +182,41 @@ impl Skip {
     }
 }
 
+impl fmt::Display for Skip {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::HostNetwork => "it is on the node's network",
+            Self::Windows => "it runs on Windows",
+            Self::SystemNamespace => "its namespace is the system's or the control plane's",
+            Self::NotSelected => "neither its namespace's labels nor its own ask for one",
+            Self::Refused => "its sidecar.istio.io/inject says false",
+            Self::NeverInject => "a neverInjectSelector matches it",
+            Self::PolicyDisabled => "nothing asks for one, and the policy is disabled",
+            Self::AlreadyInjected => "it has one",
+        })
+    }
+}
+
 /// Decides about a pod.
 ///
 /// # Errors
 /// Why it gets no sidecar.
-pub fn decide(pod: &Value, namespace: &Namespace<'_>, values: &Values) -> Result<(), Skip> {
+pub fn decide(pod: &Value, namespace: Namespace<'_>, rules: &Rules) -> Result<(), Skip> {
     if pod.pointer("/spec/hostNetwork").and_then(Value::as_bool) == Some(true) {
         return Err(Skip::HostNetwork);
     }
     if on_windows(pod) {
         return Err(Skip::Windows);
     }
-    if SYSTEM_NAMESPACES.contains(&namespace.name) || namespace.name == values.istio_namespace {
+    if SYSTEM_NAMESPACES.contains(&namespace.name) || namespace.name == rules.istio_namespace {
         return Err(Skip::SystemNamespace);
     }
-    let pod_labels = pod::strings(pod, "labels");
-    let pod_annotations = pod::strings(pod, "annotations");
+    let pod_labels = strings(pod, "labels");
+    let pod_annotations = strings(pod, "annotations");
     let label = pod_labels.get(labels::INJECT).map(String::as_str);
     let said = label.or_else(|| pod_annotations.get(annotations::INJECT).map(String::as_str));
     if let Some(namespace_labels) = namespace.labels
-        && !selected(namespace_labels, &pod_labels, label, said, values)
+        && !selected(namespace_labels, &pod_labels, label, said, rules)
     {
         return Err(Skip::NotSelected);
     }
@@ -98,20 +226,26 @@ pub fn decide(pod: &Value, namespace: &Namespace<'_>, values: &Values) -> Result
         // Any other value counts as none, as in Istio.
         _ => {}
     }
-    if values.never_inject.iter().any(|selector| selector.matches(&pod_labels)) {
+    if rules.never_inject.iter().any(|selector| selector.matches(&pod_labels)) {
         return Err(Skip::NeverInject);
     }
-    if values
-        .always_inject
-        .iter()
-        .any(|selector| selector.matches(&pod_labels))
-    {
+    if rules.always_inject.iter().any(|selector| selector.matches(&pod_labels)) {
         return Ok(());
     }
-    match values.policy {
+    match rules.policy {
         Policy::Enabled => Ok(()),
         Policy::Disabled => Err(Skip::PolicyDisabled),
     }
+}
+
+/// `metadata.labels` or `metadata.annotations` as a map; entries that are not text are passed over.
+fn strings(pod: &Value, field: &str) -> BTreeMap<String, String> {
+    let entries = pod.pointer(&format!("/metadata/{field}")).and_then(Value::as_object);
+    entries
+        .into_iter()
+        .flatten()
+        .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
+        .collect()
 }
 
 /// Whether the pod asks for a node with Windows: the sidecar is a program for Linux, and the API server refuses what its
@@ -130,17 +264,17 @@ fn selected(
     pod: &BTreeMap<String, String>,
     label: Option<&str>,
     said: Option<&str>,
-    values: &Values,
+    rules: &Rules,
 ) -> bool {
     let injection = namespace.get(labels::NAMESPACE_INJECTION).map(String::as_str);
     let namespace_revision = namespace.get(labels::REVISION).map(String::as_str);
     let pod_revision = pod.get(labels::REVISION).map(String::as_str);
-    let ours = |revision: &str| values.answers_to(revision);
+    let ours = |revision: &str| rules.answers_to(revision);
     let default = ours("default");
     match (injection, namespace_revision) {
         (None, Some(revision)) => ours(revision) && label != Some("false"),
         (None, None) if pod_revision.is_some() => pod_revision.is_some_and(ours) && label != Some("false"),
-        (None, None) => default && (said == Some("true") || (values.enable_namespaces_by_default && said.is_none())),
+        (None, None) => default && (said == Some("true") || (rules.enable_namespaces_by_default && said.is_none())),
         (Some("enabled"), _) => default && label != Some("false"),
         (Some(_), _) => false,
     }
@@ -152,8 +286,8 @@ mod tests {
 
     use super::*;
 
-    fn values(text: &str) -> Values {
-        Values::parse(text).unwrap()
+    fn rules(text: &str) -> Rules {
+        Rules::parse(text).unwrap()
     }
 
     fn pod(labels: &[(&str, &str)], annotations: &[(&str, &str)]) -> Value {
@@ -171,8 +305,8 @@ mod tests {
         const INJECT: &str = "sidecar.istio.io/inject";
         let selectors = "sidecarInjectorWebhook:\n  neverInjectSelector: [{matchLabels: {never: 'yes'}}]\n  \
                          alwaysInjectSelector: [{matchExpressions: [{key: always, operator: Exists}]}]\n";
-        let on = values(selectors);
-        let off = values(&format!("policy: disabled\n{selectors}"));
+        let on = rules(selectors);
+        let off = rules(&format!("policy: disabled\n{selectors}"));
         for (case, pod, enabled, disabled) in [
             ("nothing said", pod(&[], &[]), Ok(()), Err(Skip::PolicyDisabled)),
             ("label true", pod(&[(INJECT, "true")], &[]), Ok(()), Ok(())),
@@ -230,10 +364,9 @@ mod tests {
             let namespace = Namespace {
                 name: "a",
                 labels: None,
-                enforces: None,
             };
-            assert_eq!(decide(&pod, &namespace, &on), enabled, "{case}, enabled");
-            assert_eq!(decide(&pod, &namespace, &off), disabled, "{case}, disabled");
+            assert_eq!(decide(&pod, namespace, &on), enabled, "{case}, enabled");
+            assert_eq!(decide(&pod, namespace, &off), disabled, "{case}, disabled");
         }
     }
 
@@ -241,16 +374,15 @@ mod tests {
     fn never_on_the_nodes_network_or_in_system_namespaces() {
         let mut on_host = pod(&[("sidecar.istio.io/inject", "true")], &[]);
         on_host["spec"]["hostNetwork"] = json!(true);
-        let values = values("");
+        let rules = rules("");
         assert_eq!(
             decide(
                 &on_host,
-                &Namespace {
+                Namespace {
                     name: "a",
-                    labels: None,
-                    enforces: None,
+                    labels: None
                 },
-                &values
+                &rules
             ),
             Err(Skip::HostNetwork)
         );
@@ -263,15 +395,7 @@ mod tests {
             "istio-system",
         ] {
             assert_eq!(
-                decide(
-                    &asking,
-                    &Namespace {
-                        name,
-                        labels: None,
-                        enforces: None
-                    },
-                    &values
-                ),
+                decide(&asking, Namespace { name, labels: None }, &rules),
                 Err(Skip::SystemNamespace),
                 "{name}"
             );
@@ -280,11 +404,10 @@ mod tests {
 
     #[test]
     fn never_on_windows() {
-        let values = values("");
+        let rules = rules("");
         let namespace = Namespace {
             name: "a",
             labels: None,
-            enforces: None,
         };
         for spec in [
             json!({"os": {"name": "windows"}}),
@@ -292,20 +415,20 @@ mod tests {
         ] {
             let mut asking = pod(&[("sidecar.istio.io/inject", "true")], &[]);
             asking["spec"] = spec;
-            assert_eq!(decide(&asking, &namespace, &values), Err(Skip::Windows));
+            assert_eq!(decide(&asking, namespace, &rules), Err(Skip::Windows));
         }
         let mut linux = pod(&[], &[]);
         linux["spec"] = json!({"os": {"name": "linux"}, "nodeSelector": {"kubernetes.io/os": "linux"}});
-        assert_eq!(decide(&linux, &namespace, &values), Ok(()));
+        assert_eq!(decide(&linux, namespace, &rules), Ok(()));
     }
 
     #[test]
     fn the_webhooks_selectors() {
         const INJECT: &str = "sidecar.istio.io/inject";
-        let default = values("");
-        let canary = values("revision: canary");
-        let everywhere = values("sidecarInjectorWebhook: {enableNamespacesByDefault: true}");
-        let tagged = values("{revision: v2, revisionTags: [canary, default]}");
+        let default = rules("");
+        let canary = rules("revision: canary");
+        let everywhere = rules("sidecarInjectorWebhook: {enableNamespacesByDefault: true}");
+        let tagged = rules("{revision: v2, revisionTags: [canary, default]}");
         type Case<'a> = (&'a [(&'a str, &'a str)], Value, [bool; 4]);
         let cases: [Case<'_>; 12] = [
             (&[], pod(&[], &[]), [false, false, true, false]),
@@ -346,9 +469,8 @@ mod tests {
             let namespace = Namespace {
                 name: "a",
                 labels: Some(&labels),
-                enforces: None,
             };
-            let got = [&default, &canary, &everywhere, &tagged].map(|values| decide(&pod, &namespace, values).is_ok());
+            let got = [&default, &canary, &everywhere, &tagged].map(|values| decide(&pod, namespace, values).is_ok());
             assert_eq!(got, expected, "{labels:?} {pod}");
         }
     }
