@@ -78,6 +78,11 @@ impl<K: Clone> Held<K> {
         self.lock().get(name).cloned()
     }
 
+    /// Whether any of them is such a one.
+    pub(crate) fn any(&self, is: impl Fn(&K) -> bool) -> bool {
+        self.lock().values().any(is)
+    }
+
     fn names(&self) -> Vec<Named> {
         self.lock().keys().cloned().collect()
     }

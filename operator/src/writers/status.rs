@@ -9,6 +9,7 @@ use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{Api, Patch, PatchParams};
 use kube::{Client, Resource, ResourceExt};
+use mesh_api::labels::CANDIDATE;
 use mesh_api::status::Status;
 use mesh_api::{authorization_policy, destination_rule, peer_authentication, request_authentication};
 use mesh_core::jwt::Rule;
@@ -18,7 +19,7 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 use tracing::warn;
 
-use super::candidates;
+use super::candidates::{self, Figures};
 use crate::feeds::{Held, Policies};
 use crate::index::changes::Named;
 use crate::index::targeted::{Entry, Targeted};
@@ -52,13 +53,14 @@ pub async fn keep(
         leadership,
         metrics,
     };
+    let figures = Figures::new(ledger.clone());
     let authentications = async {
         let held = &policies.peer_authentications;
         loop {
             let (all, root): (Vec<Policy>, String) =
                 index.read(|world, mesh| (world.policies().cloned().collect(), mesh.root_namespace.clone()));
             for resource in held.all() {
-                let mut new = candidates::status(&index, &resource, || {
+                let mut new = candidates::status(&index, &figures, &resource, || {
                     peer_authentication::status(&resource, &all, &root, &now())
                 });
                 board.show(&resource, &mut new, &now());
@@ -82,7 +84,7 @@ pub async fn keep(
                         authorization_policy::status(&resource, workloads, root, &now())
                     })
                 };
-                let mut new = candidates::status(&index, &resource, in_force);
+                let mut new = candidates::status(&index, &figures, &resource, in_force);
                 counts.show(&resource, &mut new);
                 let differs = resource.status.as_ref() != Some(&new);
                 if differs && !writer.write(&resource, &new).await {
@@ -106,7 +108,7 @@ pub async fn keep(
                         request_authentication::status(&resource, workloads, missing.as_deref(), root, &now())
                     })
                 };
-                let mut new = candidates::status(&index, &resource, in_force);
+                let mut new = candidates::status(&index, &figures, &resource, in_force);
                 counts.show(&resource, &mut new);
                 let differs = resource.status.as_ref() != Some(&new);
                 if differs && !writer.write(&resource, &new).await {
@@ -169,10 +171,14 @@ pub(super) fn now() -> Time {
     Time(jiff::Timestamp::now())
 }
 
-async fn changed<K>(held: &Held<K>) {
+/// Waits until resources of a kind changed, or it is time for another look: sooner where some are candidates, of which there is
+/// always something new to be told.
+async fn changed<K: ResourceExt + Clone>(held: &Held<K>) {
+    let tried = held.any(|resource| resource.labels().contains_key(CANDIDATE));
+    let resync = if tried { candidates::REFRESH } else { RESYNC };
     tokio::select! {
         () = held.changed.notified() => tokio::time::sleep(DEBOUNCE).await,
-        () = tokio::time::sleep(RESYNC) => {}
+        () = tokio::time::sleep(resync) => {}
     }
 }
 
