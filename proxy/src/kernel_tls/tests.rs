@@ -354,6 +354,18 @@ async fn new_keys_end_a_connection() {
 }
 
 #[tokio::test]
+async fn a_spent_key_ends_a_connection() {
+    let Some(kernel) = kernel() else { return };
+    let (mut ours, mut theirs) = handed_over(&kernel, Direction::Outbound).await;
+    if let Stream::Kernel(kernel) = &mut ours {
+        kernel.spend_key();
+    }
+    assert!(ours.write_all(b"one more").await.is_err());
+    assert_eq!(broken_off(&kernel, "key_limit"), 1);
+    send(&mut theirs, &mut ours, 100).await;
+}
+
+#[tokio::test]
 async fn an_end_without_a_word_is_no_end() {
     let Some(kernel) = kernel() else { return };
     let (mut ours, theirs) = handed_over(&kernel, Direction::Outbound).await;

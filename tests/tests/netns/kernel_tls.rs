@@ -167,9 +167,9 @@ fn everything_passes_under_the_kernels_tls_or_without() {
             "{}: {sent} sent and {received} received under the kernel's TLS",
             pod.name
         );
-        assert_eq!((sent > 5, received > 5), (there, there), "{}", pod.name);
-        assert_eq!(pod.metric(&sample) > 5.0, there, "{}", shown(pod));
-        assert_eq!(shown(pod)["connections"]["kernel"].as_u64().unwrap_or(0) > 5, there);
+        assert_eq!((sent > 3, received > 3), (there, there), "{}", pod.name);
+        assert_eq!(pod.metric(&sample) > 3.0, there, "{}", shown(pod));
+        assert_eq!(shown(pod)["connections"]["kernel"].as_u64().unwrap_or(0) > 3, there);
         assert!(!world.log(&format!("{}-sidecar", pod.name)).contains("panicked"));
     }
 }
