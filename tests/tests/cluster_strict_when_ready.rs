@@ -15,8 +15,8 @@ const NAME: &str = "pinnace-strict-when-ready";
 /// For how long nobody may have called.
 const QUIET: Duration = Duration::from_secs(20);
 
-/// How long after that it may take: sidecars that see nothing report every 30 s.
-const NOTICED: Duration = Duration::from_secs(60);
+/// How long after that it may take: sidecars that see nothing report every 30 s, and the status follows within 10 s.
+const NOTICED: Duration = Duration::from_secs(90);
 
 /// The resource's mode and its condition `Strict`.
 fn standing(mesh: &Namespace) -> Result<(String, Value, Value), String> {

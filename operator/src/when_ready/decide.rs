@@ -20,6 +20,8 @@ pub(super) struct Sidecar {
     pub(super) name: Arc<str>,
     /// Up to when it has told, in seconds since the epoch; none where it has not told anything.
     pub(super) told_until: Option<u64>,
+    /// When it was first seen to run: it may take a moment until it tells.
+    pub(super) since: u64,
 }
 
 /// What is known of a namespace at a moment.
@@ -94,9 +96,8 @@ pub(super) fn decide(view: &View, before: Option<Watched>) -> Decision {
     let told = told_until.min().unwrap_or(0).saturating_sub(quiet_since);
     let missing = view.quiet.saturating_sub(told);
     let silent = view.sidecars.iter().filter(|sidecar| {
-        sidecar
-            .told_until
-            .is_none_or(|until| until.saturating_add(SILENCE) < now)
+        let heard = sidecar.told_until.unwrap_or(sidecar.since);
+        heard.saturating_add(SILENCE) < now
     });
     let silent: Vec<_> = silent.map(|sidecar| sidecar.name.clone()).collect();
     let state = if let Some(own) = &view.own {
@@ -176,6 +177,7 @@ mod tests {
         Sidecar {
             name: name.into(),
             told_until: Some(told_until),
+            since: START,
         }
     }
 

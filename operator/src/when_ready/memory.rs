@@ -152,6 +152,7 @@ impl Memory {
             sidecars.push(Sidecar {
                 name: name.1.clone(),
                 told_until: reporter.map(|reporter| reporter.told_until),
+                since: self.present.get(&name.1).copied().unwrap_or(now),
             });
             let is = world.effective(root, namespace, &pod.labels);
             let would_be = world.under_strict(root, namespace, &pod.labels);
@@ -185,10 +186,7 @@ impl Memory {
         let running: HashMap<Arc<str>, u64> = sidecars
             .iter()
             .filter(|sidecar| reporters.get(&sidecar.name).is_none_or(|reporter| !reporter.ended))
-            .map(|sidecar| {
-                let since = self.present.get(&sidecar.name).copied().unwrap_or(now);
-                (sidecar.name.clone(), since)
-            })
+            .map(|sidecar| (sidecar.name.clone(), sidecar.since))
             .collect();
         for (gone, since) in self.present.iter().filter(|(name, _)| !running.contains_key(*name)) {
             let told = reporters.get(gone).map_or(0, |reporter| reporter.told_until);
