@@ -296,7 +296,7 @@ impl Writers {
                 controller: "pinnace-operator".to_owned(),
                 instance: Some(settings.pod_name.clone()),
             };
-            let events = Recorder::new(client.clone(), reporter);
+            let events = Recorder::new(client.clone(), reporter.clone());
             let identities = identities::run(Arc::new(identities::Context {
                 client: client.clone(),
                 index: index.clone(),
@@ -306,7 +306,7 @@ impl Writers {
                 leadership: leadership.clone(),
                 metrics: metrics.clone(),
                 provider: provider.clone(),
-                events: events.clone(),
+                events,
                 news,
                 memory: std::sync::Mutex::default(),
             }));
@@ -362,7 +362,7 @@ impl Writers {
                 tags: settings.revision_tags.clone(),
                 leadership: leadership.clone(),
                 metrics: metrics.clone(),
-                events,
+                reporter,
             });
             tokio::join!(
                 identities,

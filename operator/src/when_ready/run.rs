@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use k8s_openapi::api::core::v1::{Namespace, ObjectReference};
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::DeserializeGuard;
-use kube::runtime::events::{Event, EventType, Recorder};
+use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::runtime::watcher;
 use kube::{Client, Resource, ResourceExt};
 use mesh_api::labels::{MANAGED_BY, MANAGED_BY_PINNACE, REVISION};
@@ -69,8 +69,8 @@ pub struct Context {
     pub leadership: Leadership,
     /// What is counted.
     pub metrics: Arc<Metrics>,
-    /// Where events go.
-    pub events: Recorder,
+    /// Who tells by events.
+    pub reporter: Reporter,
 }
 
 /// The labelled namespaces, once they are all known.
@@ -206,7 +206,7 @@ impl Rounds {
             context.policies.peer_authentications.changed.notify_one();
         }
         let about = resource.object_ref(&());
-        if let Some((reason, message)) = reason.filter(|_| changes) {
+        if let Some((reason, message)) = reason.filter(|_| changes && look.news.is_empty()) {
             let kind = match look.decision.state {
                 State::Strict | State::Ready | State::Quiet => EventType::Normal,
                 _ => EventType::Warning,
@@ -353,7 +353,9 @@ impl Context {
             action: "TurnStrictWhenReady".to_owned(),
             secondary: None,
         };
-        if let Err(error) = self.events.publish(&event, about).await {
+        // A recorder that remembers would tell the first text of a reason again.
+        let events = Recorder::new(self.client.clone(), self.reporter.clone());
+        if let Err(error) = events.publish(&event, about).await {
             warn!(reason, %error, "an event could not be written");
         }
     }

@@ -210,7 +210,11 @@ fn another_leader_goes_on_from_the_status() {
     mesh_api::when_ready::show(&mut status, &shown, None, &mesh_api::when_ready::time(0));
     shop.memory = Memory::new(mesh_api::when_ready::shown(&status));
     shop.ledger.forget_sidecars();
-    assert_eq!(shop.look().decision.missing, 3600, "nobody has told the new leader anything");
+    assert_eq!(
+        shop.look().decision.missing,
+        3600,
+        "nobody has told the new leader anything"
+    );
     shop.tells("web", None, false);
     let look = shop.look();
     assert_eq!((look.decision.state, look.decision.missing), (State::Callers, 3480));
