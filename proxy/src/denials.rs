@@ -33,7 +33,7 @@ pub enum Deed {
     AllowMiss,
     /// A DENY rule matched.
     Deny,
-    /// A CUSTOM rule matched, and nobody can be asked.
+    /// A CUSTOM rule matched, and its provider says no or cannot be asked.
     Custom,
     /// A token was refused.
     Token,
@@ -200,6 +200,7 @@ impl Denials {
                 method = request.map(|request| request.method.as_str()).unwrap_or_default(),
                 path = request.map(|request| request.path.as_str()).unwrap_or_default(),
                 nearest = nearest.map(ToString::to_string).unwrap_or_default(),
+                problem = denial.problem.as_deref().unwrap_or_default(),
                 "denied by policy"
             );
         }

@@ -5,6 +5,7 @@ pub mod admin;
 pub mod capture;
 pub mod denials;
 pub mod discovery;
+pub mod ext_authz;
 pub mod http;
 pub mod identity;
 pub mod inbound;

@@ -1,4 +1,4 @@
-//! The proxy's own metrics, in a registry of its own, without a label whose values come from the network.
+//! The proxy's own metrics, in a registry of its own, without a label whose values come from callers.
 
 use crate::net::listen::Direction;
 use http::StatusCode;
@@ -22,6 +22,9 @@ pub struct Metrics {
     requests: Arc<Requests>,
     /// Requests that were tried again on another connection or endpoint.
     pub retries: IntCounter,
+    /// What was asked of external authorizers, by `provider`, which the mesh's configuration names, and `result` (allowed,
+    /// denied, error, failed_open).
+    pub ext_authz: IntCounterVec,
     /// Handshakes that failed, by `direction`.
     pub handshakes_failed: IntCounterVec,
     /// Certificates put in force.
@@ -76,6 +79,11 @@ impl Metrics {
                 from_fn(|class| requests.with_label_values(&[["inbound", "outbound"][direction], CLASSES[class]]))
             })),
             retries: counter("pinnace_proxy_retries_total", "Requests tried again.")?,
+            ext_authz: counters(
+                "pinnace_proxy_ext_authz_total",
+                "Calls about which an external authorizer was asked.",
+                &["provider", "result"],
+            )?,
             handshakes_failed: counters(
                 "pinnace_proxy_handshakes_failed_total",
                 "TLS handshakes that failed.",

@@ -3,6 +3,7 @@
 
 use crate::denials::Denials;
 use crate::discovery::Mesh;
+use crate::ext_authz::Calls;
 use crate::http::upstream::Pools;
 use crate::identity::Identity;
 use crate::kernel_tls::{KernelTls, Watch};
@@ -58,6 +59,8 @@ pub struct Worker {
     pub reports: Reports,
     /// What candidate sets would have denied.
     pub tried: Tried,
+    /// Calls to external authorizers.
+    pub authorizers: Calls,
     /// Whether callers of the mesh are told the id of their denial's record.
     pub tells_denial_ids: bool,
     /// Whether clients' connections to the application are to end in order.

@@ -13,6 +13,7 @@ pub mod certificate;
 pub mod client_tls;
 pub mod destination;
 pub mod destination_rule;
+pub mod ext_authz;
 pub mod hosts;
 pub mod identity;
 pub mod jwt;

@@ -2,10 +2,12 @@
 //! not what it must be: a policy that is half understood would let through what the whole of it refuses.
 
 use crate::convert::ConvertError;
+use crate::ext_authz;
 use crate::resources as wire;
 use crate::resources::{AuthorizationAction, ConditionKey, PathNormalization, Values};
 use mesh_core::authorization::matches::{AddressRange, PathMatch, TextMatch};
 use mesh_core::authorization::policy::{Action, Condition, Operation, Policy, Rule, ServiceAccount, Source, Wanted};
+use mesh_core::ext_authz::Providers;
 use mesh_core::identity::TrustDomain;
 use mesh_core::request::Normalization;
 use std::fmt::Display;
@@ -23,6 +25,8 @@ pub struct AuthorizationPolicies {
     pub trust_domain: TrustDomain,
     /// Further trust domains that count as the mesh's own.
     pub aliases: Vec<TrustDomain>,
+    /// The providers that CUSTOM policies name.
+    pub providers: Providers,
 }
 
 impl TryFrom<&wire::AuthorizationPolicies> for AuthorizationPolicies {
@@ -36,6 +40,7 @@ impl TryFrom<&wire::AuthorizationPolicies> for AuthorizationPolicies {
             trusted_proxies: message.trusted_proxies,
             trust_domain: TrustDomain::new(&message.trust_domain)?,
             aliases: aliases.collect::<Result<_, _>>()?,
+            providers: ext_authz::providers(&message.providers),
         })
     }
 }
@@ -48,6 +53,7 @@ impl From<&AuthorizationPolicies> for wire::AuthorizationPolicies {
             trusted_proxies: policies.trusted_proxies,
             trust_domain: policies.trust_domain.to_string(),
             aliases: policies.aliases.iter().map(ToString::to_string).collect(),
+            providers: ext_authz::messages(&policies.providers),
         }
     }
 }
@@ -394,6 +400,7 @@ mod tests {
             trusted_proxies: 2,
             trust_domain: "cluster.local".parse().unwrap(),
             aliases: vec!["old.example".parse().unwrap()],
+            providers: [("opa".to_owned(), Err("no such provider".to_owned()))].into(),
         }
     }
 

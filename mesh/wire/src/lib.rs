@@ -13,6 +13,7 @@ pub mod candidates;
 mod client_tls;
 pub mod convert;
 pub mod delta;
+mod ext_authz;
 pub mod query;
 pub mod reports;
 pub mod request_authentication;

@@ -153,6 +153,8 @@ pub struct Record {
     pub rule: Option<u64>,
     #[prost(message, optional, tag = "14")]
     pub nearest: Option<RecordedRule>,
+    #[prost(string, optional, tag = "15")]
+    pub problem: Option<String>,
 }
 
 /// See [`admin::DeniedRequest`].
@@ -216,6 +218,7 @@ impl From<&admin::Denial> for Record {
                 expected: nearest.expected.clone(),
                 seen: nearest.seen.clone(),
             }),
+            problem: denial.problem.clone(),
         }
     }
 }
@@ -250,6 +253,7 @@ impl From<Record> for admin::Denial {
                 expected: nearest.expected,
                 seen: nearest.seen,
             }),
+            problem: record.problem,
         }
     }
 }
@@ -287,6 +291,7 @@ mod tests {
                 expected: vec!["a".into()],
                 seen: Some("b".into()),
             }),
+            problem: Some("c".into()),
         };
         let record = Record::from(&denial);
         let wire = Record::decode(&*record.encode_to_vec()).unwrap();

@@ -5,10 +5,12 @@
 
 mod authorization;
 mod candidates;
+mod ext_authz;
 mod request_authentication;
 
 pub use authorization::*;
 pub use candidates::*;
+pub use ext_authz::*;
 use prost::Message;
 pub use request_authentication::*;
 

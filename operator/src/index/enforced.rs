@@ -13,6 +13,7 @@ use mesh_wire::request_authentication::{Jwks, RequestAuthentication, RequestAuth
 
 use super::candidates::Candidates;
 use super::changes::Named;
+use super::providers;
 use super::shared::MeshFacts;
 use super::targeted::Targeted;
 
@@ -171,7 +172,9 @@ impl Enforced {
 
 /// AuthorizationPolicies as a proxy gets them.
 pub(super) fn authorization(mesh: &MeshFacts, policies: Vec<Policy>) -> AuthorizationPolicies {
+    let asked = policies.iter().filter_map(Policy::provider);
     AuthorizationPolicies {
+        providers: asked.map(|name| (name.clone(), providers::named(mesh, name))).collect(),
         policies,
         paths: mesh.paths,
         trusted_proxies: mesh.trusted_proxies,

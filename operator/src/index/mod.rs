@@ -8,6 +8,7 @@ pub mod candidates;
 pub mod changes;
 pub mod compile;
 pub mod enforced;
+pub mod providers;
 pub mod records;
 pub mod resolve;
 mod shared;

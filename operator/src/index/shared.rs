@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use mesh_core::destination::Query;
+use mesh_core::ext_authz::Providers;
 use mesh_core::identity::TrustDomain;
 use mesh_core::request::Normalization;
 use mesh_wire::convert::{AccessLog, TrustBundle};
@@ -69,6 +70,8 @@ pub struct MeshFacts {
     pub paths: Normalization,
     /// How many proxies in front of the mesh are trusted to tell the client.
     pub trusted_proxies: u32,
+    /// The extension providers that CUSTOM policies may name.
+    pub providers: Providers,
     /// The trusted roots, DER.
     pub roots: Vec<Bytes>,
 }

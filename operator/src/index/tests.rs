@@ -30,6 +30,7 @@ fn index() -> Index {
     let mesh = MeshFacts {
         trust_domain: TrustDomain::new("cluster.local").unwrap(),
         aliases: Vec::new(),
+        providers: mesh_core::ext_authz::Providers::new(),
         root_namespace: "istio-system".to_owned(),
         cluster_domain: "cluster.local".to_owned(),
         auto_mtls: true,

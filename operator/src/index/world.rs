@@ -559,7 +559,8 @@ impl World {
         }
     }
 
-    fn pods_of<'a>(
+    /// The pods that a policy is for.
+    pub(super) fn pods_of<'a>(
         &'a self,
         policy: &'a Named,
         target: &'a PolicyTarget,

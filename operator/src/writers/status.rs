@@ -22,6 +22,7 @@ use tracing::warn;
 use super::candidates::{self, Figures};
 use crate::feeds::{Held, Policies};
 use crate::index::changes::Named;
+use crate::index::providers;
 use crate::index::targeted::{Entry, Targeted};
 use crate::index::{Index, World};
 use crate::kubernetes::leader::Leadership;
@@ -81,7 +82,8 @@ pub async fn keep(
                     index.read(|world, mesh| {
                         let root = &mesh.root_namespace;
                         let workloads = workloads(world, world.enforced().authorization(), &resource, root);
-                        authorization_policy::status(&resource, workloads, root, &now())
+                        let problem = providers::problem(world, mesh, &named(&resource));
+                        authorization_policy::status(&resource, workloads, problem.as_deref(), root, &now())
                     })
                 };
                 let mut new = candidates::status(&index, &figures, &resource, in_force);

@@ -1,9 +1,11 @@
 //! What decides about calls to the pod beside PeerAuthentication, made once from what the operator sent and read by every
 //! request.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use mesh_core::authorization::Policies;
+use mesh_core::ext_authz::{Provider, Providers};
 use mesh_core::jwt::{Authenticator, KeySource, Keys, KeysError};
 use mesh_core::request::Normalization;
 use mesh_wire::authorization::AuthorizationPolicies;
@@ -18,6 +20,8 @@ pub struct Authorization {
     pub policies: Arc<Policies>,
     /// Whose tokens are believed.
     pub tokens: Arc<Authenticator>,
+    /// Whom CUSTOM policies ask.
+    pub authorizers: Arc<Authorizers>,
     /// How paths are normalised before anything is decided about them.
     pub paths: Normalization,
     /// How many proxies in front of the mesh are trusted to tell the client in `X-Forwarded-For`.
@@ -26,19 +30,64 @@ pub struct Authorization {
     pub candidates: Option<Arc<Candidates>>,
 }
 
+/// The providers that the CUSTOM policies in force ask, or why one cannot be asked.
+#[derive(Debug, Default)]
+pub struct Authorizers(BTreeMap<String, Result<Provider, String>>);
+
+impl Authorizers {
+    fn new(policies: &Policies, received: &Providers) -> Self {
+        let several = policies.providers().count() > 1;
+        let provider = |name: &str| match received.get(name) {
+            _ if several => {
+                Err("the workload's CUSTOM policies name several providers, and it may have one".to_owned())
+            }
+            Some(provider) => provider.clone(),
+            None => Err("the operator does not say how it is asked".to_owned()),
+        };
+        Self(
+            policies
+                .providers()
+                .map(|name| (name.to_owned(), provider(name)))
+                .collect(),
+        )
+    }
+
+    /// A provider.
+    ///
+    /// # Errors
+    /// Why it cannot be asked.
+    pub fn get(&self, name: &str) -> Result<&Provider, &str> {
+        match self.0.get(name) {
+            Some(Ok(provider)) => Ok(provider),
+            Some(Err(problem)) => Err(problem),
+            None => Err("no policy names it"),
+        }
+    }
+
+    /// Whether a provider is asked about connections that are not HTTP, or denies them since it cannot be asked at all.
+    #[must_use]
+    pub fn knows_connections(&self, name: &str) -> bool {
+        self.get(name)
+            .map_or(true, |provider| provider.settings.knows_connections())
+    }
+}
+
 /// AuthorizationPolicies as they were received, and compiled.
 #[derive(Debug, Clone)]
 pub(super) struct Compiled {
     pub(super) received: Arc<AuthorizationPolicies>,
     pub(super) policies: Arc<Policies>,
+    authorizers: Arc<Authorizers>,
 }
 
 impl Compiled {
     pub(super) fn new(received: AuthorizationPolicies) -> Self {
         let policies = Policies::compile(received.policies.clone(), &received.trust_domain, &received.aliases);
+        let authorizers = Authorizers::new(&policies, &received.providers);
         Self {
             received: Arc::new(received),
             policies: Arc::new(policies),
+            authorizers: Arc::new(authorizers),
         }
     }
 }
@@ -102,6 +151,7 @@ impl Parts {
         Some(Authorization {
             policies: policies.policies.clone(),
             tokens: tokens.tokens.clone(),
+            authorizers: policies.authorizers.clone(),
             paths: policies.received.paths,
             trusted_proxies: policies.received.trusted_proxies,
             candidates: self.candidates.clone(),

@@ -23,7 +23,7 @@ mod snapshot;
 mod stream;
 mod table;
 
-pub use authorization::Authorization;
+pub use authorization::{Authorization, Authorizers};
 pub use candidates::{Candidates, Set as CandidateSet, Why};
 pub use client::{Backoff, Client};
 pub use connect::ConnectError;

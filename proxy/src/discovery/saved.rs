@@ -358,6 +358,7 @@ mod tests {
             trusted_proxies: 2,
             trust_domain: "cluster.local".parse().unwrap(),
             aliases: Vec::new(),
+            providers: mesh_core::ext_authz::Providers::new(),
         };
         let rule = Rule::new("https://issuer.example", KeySource::Uri("http://keys".into()));
         let tokens = RequestAuthentications {

@@ -25,6 +25,8 @@ pub enum RequestBody {
     Again(Box<Again>),
     /// One whose bytes are counted as they pass.
     Counted(Box<Counted>),
+    /// The proxy's own.
+    Own(Option<Bytes>),
     /// None: for a request that is sent again.
     Empty,
 }
@@ -39,6 +41,7 @@ impl Body for RequestBody {
             Self::Held(body) => body.poll_frame(cx),
             Self::Again(body) => body.poll_frame(cx),
             Self::Counted(body) => body.poll_frame(cx),
+            Self::Own(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Self::Empty => Poll::Ready(None),
         }
     }
@@ -49,6 +52,7 @@ impl Body for RequestBody {
             Self::Held(body) => body.is_end_stream(),
             Self::Again(body) => body.is_end_stream(),
             Self::Counted(body) => body.is_end_stream(),
+            Self::Own(bytes) => bytes.is_none(),
             Self::Empty => true,
         }
     }
@@ -57,8 +61,9 @@ impl Body for RequestBody {
         match self {
             Self::Incoming(body) => body.size_hint(),
             Self::Held(body) => body.size_hint(),
-            Self::Again(_) => SizeHint::default(),
+            Self::Again(body) => body.size_hint(),
             Self::Counted(body) => body.size_hint(),
+            Self::Own(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
             Self::Empty => SizeHint::with_exact(0),
         }
     }

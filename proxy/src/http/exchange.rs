@@ -233,8 +233,8 @@ pub fn unreachable() -> Response<ResponseBody> {
 
 /// A response of the proxy's own.
 #[must_use]
-pub fn own(status: StatusCode, text: &'static str) -> Response<ResponseBody> {
-    let mut response = Response::new(ResponseBody::Own(Some(Bytes::from_static(text.as_bytes()))));
+pub fn own(status: StatusCode, text: impl Into<Bytes>) -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::Own(Some(text.into())));
     *response.status_mut() = status;
     response
         .headers_mut()

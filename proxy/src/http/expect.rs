@@ -45,6 +45,12 @@ impl Held {
         Pin::new(&mut self.body).poll_frame(cx)
     }
 
+    /// The body itself: whoever reads it now asks the client for it.
+    #[must_use]
+    pub fn asked_for(self) -> Incoming {
+        self.body
+    }
+
     /// As [`Body::is_end_stream`].
     #[must_use]
     pub fn is_end_stream(&self) -> bool {

@@ -3,7 +3,7 @@
 use super::body::RequestBody;
 use bytes::Bytes;
 use http::HeaderMap;
-use hyper::body::{Body, Frame};
+use hyper::body::{Body, Frame, SizeHint};
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -28,6 +28,17 @@ impl Kept {
         Self {
             lost: true,
             ..Self::default()
+        }
+    }
+
+    /// What was read of a body before it is sent the first time. Whoever reads it bounds it.
+    #[must_use]
+    pub fn read(chunks: VecDeque<Bytes>, trailers: Option<HeaderMap>) -> Self {
+        Self {
+            length: chunks.iter().map(Bytes::len).sum(),
+            chunks,
+            trailers,
+            lost: false,
         }
     }
 
@@ -57,7 +68,7 @@ impl Kept {
         if self.chunks.is_empty() && self.trailers.is_none() {
             return Some(rest);
         }
-        Some(RequestBody::Again(Box::new(Again { kept: self, rest })))
+        Some(RequestBody::Again(Box::new(Again::new(self, rest))))
     }
 }
 
@@ -69,6 +80,12 @@ pub struct Again {
 }
 
 impl Again {
+    /// What was kept, and then the `rest`.
+    #[must_use]
+    pub fn new(kept: Kept, rest: RequestBody) -> Self {
+        Self { kept, rest }
+    }
+
     /// As [`Body::poll_frame`].
     pub fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         if let Some(chunk) = self.kept.chunks.pop_front() {
@@ -84,6 +101,21 @@ impl Again {
     #[must_use]
     pub fn is_end_stream(&self) -> bool {
         self.kept.chunks.is_empty() && self.kept.trailers.is_none() && self.rest.is_end_stream()
+    }
+
+    /// As [`Body::size_hint`].
+    #[must_use]
+    pub fn size_hint(&self) -> SizeHint {
+        let (kept, rest) = (
+            self.kept.chunks.iter().map(Bytes::len).sum::<usize>() as u64,
+            self.rest.size_hint(),
+        );
+        let mut hint = SizeHint::new();
+        hint.set_lower(rest.lower().saturating_add(kept));
+        if let Some(upper) = rest.upper().and_then(|upper| upper.checked_add(kept)) {
+            hint.set_upper(upper);
+        }
+        hint
     }
 }
 

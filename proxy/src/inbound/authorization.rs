@@ -1,19 +1,22 @@
 //! What AuthorizationPolicies and RequestAuthentications say of a connection or request, and what is told of it. Nothing is
-//! waited for, and where there are no policies nothing is looked at.
+//! waited for but what a CUSTOM policy's provider answers, and where there are no policies nothing is looked at.
 
 use super::connection::Facts;
+use super::custom::{self, Consent};
+use super::denied::{Denied, Refused};
 use super::tls::Peer;
 use crate::denials::{Deed, cut};
 use crate::discovery::Authorization;
-use crate::http::body::{RequestBody, ResponseBody};
-use crate::http::{exchange, headers};
-use crate::telemetry::{Flags, Record};
+use crate::ext_authz::verdict::Changes;
+use crate::ext_authz::{AskedRequest, Question};
+use crate::http::body::RequestBody;
+use crate::http::headers;
 use crate::worker::Worker;
-use http::header::{HeaderName, HeaderValue, WWW_AUTHENTICATE};
+use http::header::HeaderValue;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
-use mesh_core::authorization::Outcome;
+use http::{HeaderMap, Method, Request, StatusCode, Uri, Version};
 use mesh_core::authorization::facts::{self, Http};
+use mesh_core::authorization::{Custom, Outcome};
 use mesh_core::identity::SpiffeId;
 use mesh_core::jwt::{Claims, Refusal, is_cors_preflight};
 use mesh_wire::admin::{Denial, DeniedRequest};
@@ -21,15 +24,6 @@ use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::SystemTime;
-
-/// The header that tells a caller of the mesh the id of its denial's record, where that is asked for.
-const DENIAL_ID: HeaderName = HeaderName::from_static("x-pinnace-denial-id");
-
-/// Envoy's words to whom a policy denies a request.
-const ACCESS_DENIED: &str = "RBAC: access denied";
-
-/// Envoy's detail where an external authorizer cannot be asked.
-const NO_AUTHORIZER: &str = "ext_authz_error";
 
 /// Who calls what, on one connection.
 #[derive(Debug, Clone)]
@@ -73,6 +67,17 @@ impl Caller {
             http,
         }
     }
+
+    /// What a CUSTOM policy's provider is asked.
+    pub(super) fn question<'a>(&'a self, request: Option<AskedRequest<'a>>) -> Question<'a> {
+        Question {
+            source: self.source,
+            identity: self.identity.as_ref(),
+            destination: self.destination,
+            server_name: self.server_name.as_deref(),
+            request,
+        }
+    }
 }
 
 /// A request as it was decided about, kept for as long as the connection is what it opened: a tunnel or another protocol.
@@ -84,6 +89,7 @@ pub(super) struct Opener {
     headers: HeaderMap,
     claims: Option<Arc<Claims>>,
     remote: Option<IpAddr>,
+    consent: Consent,
 }
 
 /// A request that passes.
@@ -92,100 +98,93 @@ pub(super) struct Passed {
     claims: Option<Arc<Claims>>,
     /// As many proxies were believed about its client.
     trusted_proxies: u32,
+    consent: Consent,
+    /// What the provider that was asked adds to the response.
+    changes: Option<Box<Changes>>,
 }
 
-/// A denial, told of already.
-#[derive(Debug)]
-pub(super) struct Denied {
-    /// In Envoy's words.
-    pub(super) detail: Cow<'static, str>,
-    status: StatusCode,
-    text: &'static str,
-    flags: Flags,
-    challenge: Option<HeaderValue>,
-    /// The record's id.
-    id: String,
+/// Whether an opaque connection may pass, and by whose consent. `first`: what AUDIT and dry-run policies say of it is told too.
+///
+/// # Errors
+/// The denial.
+pub(super) async fn connection(
+    worker: &Worker,
+    caller: &Caller,
+    consent: &mut Consent,
+    first: bool,
+) -> Result<(), Denied> {
+    opaque(worker, caller, caller.facts(None, None), consent, first).await
 }
 
-impl Denied {
-    fn by_policy(detail: Cow<'static, str>, flags: Flags, id: String) -> Self {
-        Self {
-            detail,
-            status: StatusCode::FORBIDDEN,
-            text: ACCESS_DENIED,
-            flags,
-            challenge: None,
-            id,
-        }
-    }
-
-    /// The answer. The record's id is for callers of the mesh alone.
-    pub(super) fn answer(self, worker: &Worker, caller: &Caller, record: &mut Record) -> Response<ResponseBody> {
-        record.denied(self.detail);
-        record.flagged(self.flags);
-        let mut response = exchange::own(self.status, self.text);
-        let map = response.headers_mut();
-        if let Some(challenge) = self.challenge {
-            map.insert(WWW_AUTHENTICATE, challenge);
-        }
-        if worker.tells_denial_ids
-            && !caller.in_the_clear()
-            && let Ok(id) = HeaderValue::try_from(self.id)
-        {
-            map.insert(DENIAL_ID, id);
-        }
-        response
-    }
+/// Whether what a request has opened may go on.
+///
+/// # Errors
+/// The denial.
+pub(super) async fn still(
+    worker: &Worker,
+    caller: &Caller,
+    opener: &Opener,
+    consent: &mut Consent,
+) -> Result<(), Denied> {
+    opaque(worker, caller, opener.facts(caller), consent, false).await
 }
 
-/// Why a request cannot be decided about.
-#[derive(Debug)]
-pub(super) enum Refused {
-    /// A policy denies it.
-    Denied(Box<Denied>),
-    /// Its target is none that may be sent on.
-    Target,
-    /// Nothing is known of policies.
-    NoPolicy,
-}
-
-/// Whether an opaque connection may pass. `first`: what AUDIT and dry-run policies say of it is told too.
-pub(super) fn connection(worker: &Worker, caller: &Caller, first: bool) -> Option<Denied> {
-    let authorization = worker.mesh.authorization()?;
+async fn opaque(
+    worker: &Worker,
+    caller: &Caller,
+    facts: facts::Facts<'_>,
+    consent: &mut Consent,
+    first: bool,
+) -> Result<(), Denied> {
+    let Some(authorization) = worker.mesh.authorization() else {
+        return Ok(());
+    };
     if authorization.policies.is_empty() {
-        return None;
+        return Ok(());
     }
-    decide(worker, &authorization, caller, &caller.facts(None, None), first)
+    if let Some(custom) = custom::to_ask(&authorization, &facts, consent) {
+        // Boxed, so that a connection does not carry the question's state for its life.
+        Box::pin(custom::connection(worker, &authorization, caller, custom, &facts)).await?;
+        *consent = Consent::of(custom);
+    }
+    match decide(worker, &authorization, caller, &facts, first) {
+        None => Ok(()),
+        Some(denied) => Err(denied),
+    }
 }
 
-/// Whether an opaque connection would be denied, without a word of it.
+/// Whether an opaque connection would be denied without asking anybody, without a word of it.
 pub(super) fn denies_connection(worker: &Worker, caller: &Caller) -> bool {
     worker.mesh.authorization().is_some_and(|authorization| {
         let facts = caller.facts(None, None);
         let policies = &authorization.policies;
-        !policies.is_empty() && (policies.custom(&facts).is_some() || !policies.decide(&facts).outcome.is_allowed())
+        let unasked = |custom: Custom<'_>| match authorization.authorizers.get(custom.provider) {
+            Ok(provider) => !provider.settings.knows_connections(),
+            Err(_) => true,
+        };
+        !policies.is_empty()
+            && (custom::to_ask(&authorization, &facts, &Consent::default()).is_some_and(unasked)
+                || !policies.decide(&facts).outcome.is_allowed())
     })
 }
 
-/// Whether what a request has opened may go on.
-pub(super) fn still(worker: &Worker, caller: &Caller, opener: &Opener) -> Option<Denied> {
-    let authorization = worker.mesh.authorization()?;
-    if authorization.policies.is_empty() {
-        return None;
-    }
-    decide(worker, &authorization, caller, &opener.facts(caller), false)
-}
-
-/// Normalises a request's path, verifies its token, and decides about it as it will be sent on.
+/// Normalises a request's path, verifies its token, asks the provider of a CUSTOM policy that matches, and decides about it as
+/// it will be sent on.
 ///
 /// # Errors
 /// [`Refused`].
-pub(super) fn request(worker: &Worker, caller: &Caller, request: &mut Request<RequestBody>) -> Result<Passed, Refused> {
+pub(super) async fn request(
+    worker: &Worker,
+    caller: &Caller,
+    request: &mut Request<RequestBody>,
+) -> Result<Passed, Refused> {
     let authorization = worker.mesh.authorization().ok_or(Refused::NoPolicy)?;
     normalise(&authorization, request)?;
     let mut passed = Passed {
         claims: None,
         trusted_proxies: authorization.trusted_proxies,
+        consent: Consent::default(),
+        changes: None,
     };
     if !authorization.tokens.is_empty() {
         passed.claims = authenticate(worker, &authorization, caller, request)?;
@@ -193,15 +192,22 @@ pub(super) fn request(worker: &Worker, caller: &Caller, request: &mut Request<Re
     if authorization.policies.is_empty() {
         return Ok(passed);
     }
-    let (method, headers) = (request.method().as_str(), request.headers());
-    let http = Http {
-        method,
-        path: request.uri().path(),
-        host: host(request),
-        headers,
-        claims: passed.claims.as_deref(),
-    };
-    let facts = caller.facts(headers::remote(headers, passed.trusted_proxies), Some(http));
+    let remote = |headers: &HeaderMap| headers::remote(headers, authorization.trusted_proxies);
+    let claims = passed.claims.as_deref();
+    let http = http_of(request, claims);
+    let facts = caller.facts(remote(http.headers), Some(http));
+    if let Some(custom) = custom::to_ask(&authorization, &facts, &passed.consent) {
+        // Boxed, so that a request about which nobody is asked does not carry this path's state.
+        let asked = Box::pin(custom::request(worker, &authorization, caller, custom, claims, request));
+        let changes = asked.await?;
+        if changes.apply(request).map_err(|_| Refused::Target)? {
+            normalise(&authorization, request)?;
+        }
+        passed.consent = Consent::of(custom);
+        passed.changes = Some(changes);
+    }
+    let http = http_of(request, passed.claims.as_deref());
+    let facts = caller.facts(remote(http.headers), Some(http));
     match decide(worker, &authorization, caller, &facts, true) {
         None => Ok(passed),
         Some(denied) => Err(Refused::Denied(Box::new(denied))),
@@ -228,16 +234,55 @@ impl Passed {
         self.claims.as_deref()
     }
 
+    /// Gives the response what the provider that was asked adds to it.
+    pub(super) fn complete(&self, headers: &mut HeaderMap) {
+        if let Some(changes) = &self.changes {
+            changes.apply_to_response(headers);
+        }
+    }
+
     /// What is kept of the request for the time after it.
-    pub(super) fn opener(self, request: &Request<RequestBody>) -> Opener {
+    pub(super) fn opener(&self, request: &Request<RequestBody>) -> Opener {
         Opener {
             method: request.method().clone(),
             path: request.uri().path().to_owned(),
             host: host(request).to_owned(),
             headers: request.headers().clone(),
-            claims: self.claims,
+            claims: self.claims.clone(),
             remote: headers::remote(request.headers(), self.trusted_proxies),
+            consent: self.consent.clone(),
         }
+    }
+}
+
+impl Opener {
+    /// Who has been asked about the request.
+    pub(super) fn consent(&self) -> Consent {
+        self.consent.clone()
+    }
+}
+
+/// A request, as policies see it.
+pub(super) fn http_of<'a>(request: &'a Request<RequestBody>, claims: Option<&'a Claims>) -> Http<'a> {
+    Http {
+        method: request.method().as_str(),
+        path: request.uri().path(),
+        host: host(request),
+        headers: request.headers(),
+        claims,
+    }
+}
+
+/// A request that has opened another protocol, as a provider is asked about it afterwards.
+pub(super) fn tunnel<'a>(http: &Http<'a>) -> AskedRequest<'a> {
+    AskedRequest {
+        method: http.method,
+        target: http.path,
+        host: http.host,
+        version: Version::HTTP_11,
+        headers: http.headers,
+        length: Some(0),
+        shown: None,
     }
 }
 
@@ -304,27 +349,22 @@ fn authenticate(
 
 fn unauthenticated(worker: &Worker, caller: &Caller, request: &Request<RequestBody>, refusal: &Refusal) -> Denied {
     let status = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::UNAUTHORIZED);
-    let http = Http {
-        method: request.method().as_str(),
-        path: request.uri().path(),
-        host: host(request),
-        headers: request.headers(),
-        claims: None,
-    };
+    let http = http_of(request, None);
     let facts = caller.facts(None, Some(http));
     let denial = denial(caller, &facts, refusal.detail(), status);
     let challenge = refusal.www_authenticate("http", http.host, http.path);
-    Denied {
-        detail: denial.detail.clone().into(),
+    let detail = denial.detail.clone();
+    let id = worker.denials.note(Deed::Token, None, None, &facts, denial);
+    Denied::for_token(
+        detail,
         status,
-        text: refusal.message(),
-        flags: Flags::NONE,
-        challenge: HeaderValue::try_from(challenge).ok(),
-        id: worker.denials.note(Deed::Token, None, None, &facts, denial),
-    }
+        refusal.message(),
+        HeaderValue::try_from(challenge).ok(),
+        id,
+    )
 }
 
-/// Decides, and tells of what is not simply let through.
+/// Decides by the policies that ask nobody, and tells of what is not simply let through.
 fn decide(
     worker: &Worker,
     authorization: &Authorization,
@@ -334,13 +374,6 @@ fn decide(
 ) -> Option<Denied> {
     let policies = &authorization.policies;
     let status = StatusCode::FORBIDDEN;
-    if let Some(custom) = policies.custom(facts) {
-        let denial = denial(caller, facts, NO_AUTHORIZER.into(), status);
-        let id = worker
-            .denials
-            .note(Deed::Custom, Some(custom.rule), None, facts, denial);
-        return Some(Denied::by_policy(NO_AUTHORIZER.into(), Flags::UAEX, id));
-    }
     let decision = policies.decide(facts);
     if first {
         for rule in &decision.audits {
@@ -361,7 +394,7 @@ fn decide(
     let deed = if by.is_some() { Deed::Deny } else { Deed::AllowMiss };
     let denial = denial(caller, facts, detail.clone(), status);
     let id = worker.denials.note(deed, by, nearest.as_ref(), facts, denial);
-    Some(Denied::by_policy(detail.into(), Flags::NONE, id))
+    Some(Denied::by_policy(detail, id))
 }
 
 /// What a record says of the call.

@@ -2,6 +2,7 @@
 //! clear, under mutual TLS, or not at all.
 
 use super::authorization::{self, Caller};
+use super::custom::Consent;
 use super::{http, in_the_clear, standing, tcp, tls};
 use crate::net::first_bytes::{self, Spoken};
 use crate::net::listen::{Accepted, Slot};
@@ -172,8 +173,9 @@ async fn silent(worker: Arc<Worker>, mut client: TcpStream, mut ahead: BytesMut,
         }
         read = application.read(&mut greeting) => {
             let Ok(n) = read else { return };
-            if let Some(denied) = authorization::connection(&worker, &caller, true) {
-                record.denied(denied.detail);
+            let mut consent = Consent::default();
+            if let Err(denied) = authorization::connection(&worker, &caller, &mut consent, true).await {
+                denied.end(&mut record);
                 return reset(client);
             }
             let _noted = in_the_clear::noted(&worker, &facts);
@@ -185,7 +187,7 @@ async fn silent(worker: Arc<Worker>, mut client: TcpStream, mut ahead: BytesMut,
                 if n == 0 {
                     let _ = client.shutdown().await;
                 }
-                standing::join(&worker, &facts, &caller, &mut client, &mut application, &mut record).await;
+                standing::join(&worker, &facts, &caller, consent, &mut client, &mut application, &mut record).await;
             }
         }
     }

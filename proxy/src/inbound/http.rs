@@ -1,7 +1,8 @@
 //! HTTP requests to the application, with who called in `x-forwarded-client-cert`.
 
-use super::authorization::{self, Caller, Refused};
+use super::authorization::{self, Caller, Opener};
 use super::connection::Facts;
+use super::denied::Refused;
 use super::in_the_clear;
 use super::shadow;
 use super::standing::{self, Ended};
@@ -126,7 +127,7 @@ async fn handle(context: Arc<Context>, mut request: Request<Incoming>, record: &
     headers::mark(map);
     record.headers(map);
     let trial = shadow::begin(&context.worker, &request);
-    let passed = match authorization::request(&context.worker, &context.caller, &mut request) {
+    let passed = match authorization::request(&context.worker, &context.caller, &mut request).await {
         Ok(passed) => passed,
         Err(refused) => {
             let response = refuse(&context, refused, record);
@@ -139,14 +140,16 @@ async fn handle(context: Arc<Context>, mut request: Request<Incoming>, record: &
     }
     let opener = switch.is_some().then(|| passed.opener(&request));
     let request = record.count(request);
-    let response = to_application(&context, request, record).await;
+    let mut response = to_application(&context, request, record).await;
+    passed.complete(response.headers_mut());
     context.worker.metrics.request(Direction::Inbound, response.status());
     let response = if call { grpc::refusal(response) } else { response };
     exchange::give(response, switch, async move {
         let Context {
             worker, facts, caller, ..
         } = &*context;
-        match standing::ended(worker, facts, caller, opener.as_ref()).await {
+        let consent = opener.as_ref().map(Opener::consent).unwrap_or_default();
+        match standing::ended(worker, facts, caller, consent, opener.as_ref()).await {
             Ended::Plaintext(detail) => in_the_clear::refuse(worker, facts, detail),
             // It is told of already.
             Ended::Denied(_) => {}
@@ -164,6 +167,14 @@ fn refuse(context: &Context, refused: Refused, record: &mut Record) -> Response<
         Refused::Target => {
             record.denied("path_normalization_failed");
             exchange::own(StatusCode::BAD_REQUEST, "the path cannot be normalised")
+        }
+        Refused::TooLong => {
+            record.denied("request_payload_too_large");
+            exchange::own(StatusCode::PAYLOAD_TOO_LARGE, "Payload Too Large")
+        }
+        Refused::Broken => {
+            record.denied("downstream_remote_disconnect");
+            exchange::own(StatusCode::BAD_REQUEST, "the body broke off")
         }
         Refused::NoPolicy => {
             let detail = "nothing was received from the operator yet";

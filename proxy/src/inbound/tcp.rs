@@ -2,6 +2,7 @@
 
 use super::authorization::{self, Caller};
 use super::connection::Facts;
+use super::custom::Consent;
 use super::standing;
 use super::tls::Peer;
 use crate::net::dial;
@@ -15,8 +16,9 @@ use crate::worker::Worker;
 pub async fn relay(worker: &Worker, mut client: Stream, facts: &Facts, peer: Option<&Peer>) {
     let mut record = record(worker, facts, peer);
     let caller = Caller::new(facts, peer);
-    if let Some(denied) = authorization::connection(worker, &caller, true) {
-        record.denied(denied.detail);
+    let mut consent = Consent::default();
+    if let Err(denied) = authorization::connection(worker, &caller, &mut consent, true).await {
+        denied.end(&mut record);
         return client.reset();
     }
     let Some(mut application) = open(worker, facts, &mut record).await else {
@@ -24,7 +26,7 @@ pub async fn relay(worker: &Worker, mut client: Stream, facts: &Facts, peer: Opt
     };
     record.opened();
     let (client, application, record) = (&mut client, &mut application, &mut record);
-    standing::join(worker, facts, &caller, client, application, record).await;
+    standing::join(worker, facts, &caller, consent, client, application, record).await;
 }
 
 /// The record of an opaque connection.

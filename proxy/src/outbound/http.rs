@@ -1,15 +1,13 @@
 //! HTTP requests of the application: routed by Host and port as seen from the client's namespace, whatever address was
 //! dialled, and only then by that address.
 
-use super::connect::{Carries, connect};
 use super::connection::{Dialled, Facts};
-use super::endpoint;
-use super::secured::Secured;
+use super::send::{self, ATTEMPTS, Call};
 use crate::discovery::{Answer, Lookup};
 use crate::http::body::{RequestBody, ResponseBody};
 use crate::http::pool::Key;
 use crate::http::serve::Ended;
-use crate::http::upstream::{self, ConnectError, Connected, Failed};
+use crate::http::upstream::{self, Connected};
 use crate::http::{exchange, grpc, headers, http2_serve, serve};
 use crate::net::dial;
 use crate::net::listen::Direction;
@@ -17,15 +15,11 @@ use crate::net::stream::Stream;
 use crate::refusals::Reason;
 use crate::telemetry::{Outside, Record, Recorded, Way};
 use crate::worker::Worker;
-use http::{Method, Request, Response, StatusCode, Version};
+use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
-use mesh_core::destination::{Destination, Endpoint, Resolution};
-use mesh_core::identity::SpiffeId;
+use mesh_core::destination::Destination;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// Istio's default: two retries, on failures before the request was sent and on connections that were closing.
-const ATTEMPTS: usize = 3;
 
 /// How long the operator may take to say what a host is, where it has just not said what the address is.
 const SECOND_PATIENCE: Duration = Duration::from_millis(500);
@@ -102,7 +96,12 @@ async fn handle(
 
     let response = match route {
         Route::Destination(destination) => {
-            let response = to_destination(worker, &facts, &destination, request, record).await;
+            let call = Call {
+                peer: facts.peer,
+                dialled: facts.address,
+                name: None,
+            };
+            let response = send::to_destination(worker, call, &destination, request, record).await;
             record.called(destination);
             response
         }
@@ -184,113 +183,6 @@ async fn route(worker: &Worker, facts: &Facts, request: &Request<Incoming>) -> R
     }
 }
 
-async fn to_destination(
-    worker: &Worker,
-    facts: &Facts,
-    destination: &Arc<Destination>,
-    mut request: Request<RequestBody>,
-    record: &mut Record,
-) -> Response<ResponseBody> {
-    let generation = worker.identity.generation();
-    // A pooled connection made under an earlier certificate is not used again, nor one whose server is not this
-    // destination's (two destinations may share an endpoint).
-    let fits = |peer: Option<&SpiffeId>, made_under: u64| {
-        peer.is_none_or(|peer| made_under == generation && destination.accepts(peer))
-    };
-    let carries = match request.version() {
-        Version::HTTP_2 => Carries::Http2,
-        _ => Carries::Http1,
-    };
-    let host = headers::host(request.uri(), request.headers()).unwrap_or(&destination.host);
-    let secured = match Secured::prepare(worker, destination, host).await {
-        Ok(secured) => secured,
-        Err(error) => {
-            let detail = format!("{}: {error}", destination.cluster_name());
-            record.failed(error.reason(), &detail);
-            worker.refuse(error.reason(), facts.peer, Some(facts.address), detail);
-            return exchange::own(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "the TLS settings of a DestinationRule cannot be followed; the sidecar's log says why",
-            );
-        }
-    };
-    let mut tried = Vec::new();
-    let mut fresh = false;
-    for attempt in 0..ATTEMPTS {
-        if attempt > 0 {
-            worker.metrics.retries.inc();
-        }
-        let Some(at) = endpoint::choose(destination, &secured, facts.address, &tried, &worker.upstreams.http1) else {
-            break;
-        };
-        let Some(chosen) = destination.endpoints.get(at) else {
-            break;
-        };
-        record.to_endpoint(destination, chosen);
-        let open = || open(worker, destination, &secured, chosen, carries);
-        // After a pooled connection failed, the next try does not trust another one that may have closed with it.
-        let (pools, key) = (&worker.upstreams, secured.key(destination, chosen));
-        let result = upstream::try_once(pools, key, request, record, fresh, fits, open).await;
-        let (reason, error, again) = match result {
-            Ok(response) => return response,
-            Err(Failed::Connect { error, request }) => {
-                tried.push(at);
-                let left = !error.is_lasting() || tried.len() < destination.endpoints.len();
-                (error.reason(), error.to_string(), left.then_some(request))
-            }
-            Err(Failed::Exchange(failed)) => {
-                fresh = true;
-                match failed.again {
-                    Some(again) => {
-                        request = again;
-                        continue;
-                    }
-                    None => (Reason::Unreachable, failed.error.to_string(), None),
-                }
-            }
-        };
-        let detail = format!("{}: {}: {error}", destination.cluster_name(), chosen.address);
-        record.failed(reason, &detail);
-        worker.refuse(reason, facts.peer, Some(chosen.address), detail);
-        match again {
-            Some(again) => request = again,
-            None => return exchange::unreachable(),
-        }
-    }
-    if tried.is_empty() && !fresh {
-        let detail = match destination.resolution {
-            Resolution::OriginalDestination => "is not one of the destination's pods",
-            Resolution::Balanced => "has no endpoint that is ready",
-        };
-        let detail = format!("{} {detail}", destination.cluster_name());
-        record.without_endpoint(destination);
-        worker.refuse(Reason::NoEndpoint, facts.peer, Some(facts.address), detail);
-        return exchange::own(StatusCode::SERVICE_UNAVAILABLE, "no healthy upstream");
-    }
-    record.gave_up();
-    exchange::unreachable()
-}
-
-async fn open(
-    worker: &Worker,
-    destination: &Destination,
-    secured: &Secured,
-    endpoint: &Endpoint,
-    carries: Carries,
-) -> Result<Connected, ConnectError> {
-    let connected = connect(worker, destination, secured, endpoint, carries).await?;
-    count(worker, secured.label(destination, endpoint));
-    Ok(connected)
-}
-
-fn count(worker: &Worker, security: &str) {
-    worker
-        .metrics
-        .connections
-        .with_label_values(&["outbound", security])
-        .inc();
-}
-
 /// To the address that the application dialled, in the clear, where the mesh knows nothing of it.
 async fn as_dialled(
     worker: &Worker,
@@ -305,7 +197,7 @@ async fn as_dialled(
     };
     let open = || async {
         let stream = Stream::Plain(dial::upstream(facts.address).await?);
-        count(worker, "none");
+        send::count(worker, "none");
         Ok(Connected::in_the_clear(stream))
     };
     let retries = &worker.metrics.retries;

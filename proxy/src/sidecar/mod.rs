@@ -14,6 +14,7 @@ pub use config::{Config, ConfigError, Flags};
 use crate::admin::{self, Handles, LogControl, Phase};
 use crate::denials::Denials;
 use crate::discovery::{self, Backoff, Client, Limits, Mesh};
+use crate::ext_authz::Calls;
 use crate::http::upstream::Pools;
 use crate::identity::configs::Handling;
 use crate::identity::{self, Identity};
@@ -128,6 +129,7 @@ pub async fn run(config: Config, log: LogControl) -> anyhow::Result<()> {
             denials: denials.clone(),
             reports: reports.clone(),
             tried: tried.clone(),
+            authorizers: Calls::default(),
             tells_denial_ids: config.tells_denial_ids,
             drains_inbound: drains.inbound.subscribe(),
             drains_outbound: drains.outbound.subscribe(),

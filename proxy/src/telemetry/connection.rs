@@ -147,6 +147,13 @@ impl Connection {
         }
     }
 
+    /// Says more of what went wrong.
+    pub fn flagged(&mut self, flags: Flags) {
+        if let Some(state) = &mut self.0 {
+            state.flags = state.flags.and(flags);
+        }
+    }
+
     /// It is no opaque connection after all.
     pub fn discard(mut self) {
         self.0 = None;

@@ -160,6 +160,12 @@ impl Record {
         Self(Some(state))
     }
 
+    /// A record of what is not told of.
+    #[must_use]
+    pub fn untold() -> Self {
+        Self(None)
+    }
+
     /// Takes what a line shows of the headers, once the proxy has added its own.
     pub fn headers(&mut self, headers: &HeaderMap) {
         let Some(state) = &mut self.0 else { return };

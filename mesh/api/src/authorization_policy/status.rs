@@ -3,23 +3,29 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use mesh_core::authorization::policy::{Action, Policy, Target};
 
-use super::warnings::NOT_ASKED;
 use super::{AuthorizationPolicy, parse};
 use crate::status::{COMPLETE, Generation, IN_FORCE, Status, Verdict};
 use crate::target;
 
-/// Builds a resource's status. `workloads` is how many the policy is for, where that is known.
+/// Builds a resource's status. `workloads` is how many the policy is for, where that is known; `problem` is why the provider
+/// that it names cannot be asked.
 ///
 /// Conditions of other types, messages and fields of other writers are kept. The result equals the resource's present
 /// status when nothing is to be written.
 #[must_use]
-pub fn status(resource: &AuthorizationPolicy, workloads: Option<usize>, root_namespace: &str, now: &Time) -> Status {
+pub fn status(
+    resource: &AuthorizationPolicy,
+    workloads: Option<usize>,
+    problem: Option<&str>,
+    root_namespace: &str,
+    now: &Time,
+) -> Status {
     let generation = resource.metadata.generation.map(Generation);
     let mut status = resource.status.clone().unwrap_or_default();
     status.observed_generation = generation;
     status.set_workloads(workloads);
     let (in_force, complete) = match parse(resource) {
-        Ok((target, policy)) => (verdict(&target, &policy, root_namespace), complete(&policy)),
+        Ok((target, policy)) => (verdict(&target, &policy, root_namespace), complete(&policy, problem)),
         Err(errors) => {
             let message = format!(
                 "{}; the last good one stays in force; where there was none, what does not parse allows nothing and denies everything",
@@ -47,14 +53,17 @@ fn verdict(target: &Target, policy: &Policy, root_namespace: &str) -> Verdict {
         (Action::Allow, false) => "allows what its rules match, of all that goes to",
         (Action::Deny, _) => "denies what its rules match, of all that goes to",
         (Action::Audit, _) => "notes what its rules match, of all that goes to",
-        (Action::Custom(_), _) => "refuses what its rules match, of all that goes to",
+        (Action::Custom(_), _) => "asks its provider about what its rules match, of all that goes to",
     };
     Verdict::yes(reason, format!("{does} {scope}"))
 }
 
-fn complete(policy: &Policy) -> Verdict {
-    match &policy.action {
-        Action::Custom(provider) => Verdict::no("ProviderNotAsked", format!("provider {provider}: {NOT_ASKED}")),
+fn complete(policy: &Policy, problem: Option<&str>) -> Verdict {
+    match (&policy.action, problem) {
+        (Action::Custom(provider), Some(problem)) => Verdict::no(
+            "ProviderNotAsked",
+            format!("provider {provider}: {problem}; what a rule matches is denied"),
+        ),
         _ => all_fields(),
     }
 }
@@ -129,7 +138,13 @@ mod tests {
                 "False Invalid: spec.action: \"PERMIT\" is not accepted",
             ),
         ] {
-            let status = status(&resource(namespace, annotations, spec), Some(2), "istio-system", &at(0));
+            let status = status(
+                &resource(namespace, annotations, spec),
+                Some(2),
+                None,
+                "istio-system",
+                &at(0),
+            );
             let condition = status.condition(IN_FORCE).unwrap();
             let said = format!(
                 "{} {}: {}",
@@ -144,23 +159,28 @@ mod tests {
     }
 
     #[test]
-    fn a_provider_is_said_not_to_be_asked() {
+    fn a_provider_that_cannot_be_asked_is_said() {
         let spec = json!({"action": "CUSTOM", "provider": {"name": "opa"}, "rules": [{}]});
-        let status = status(&resource("a", json!({}), spec), None, "istio-system", &at(0));
+        let resource = resource("a", json!({}), spec);
+        let asked = status(&resource, None, None, "istio-system", &at(0));
+        let reason = |status: &Status| status.condition(COMPLETE).unwrap().reason.clone();
+        assert_eq!(reason(&asked).as_deref(), Some("AllFields"));
+        let status = status(&resource, None, Some("no such"), "istio-system", &at(0));
         assert_eq!(status.condition(IN_FORCE).unwrap().status.as_deref(), Some("True"));
         let complete = status.condition(COMPLETE).unwrap();
         assert_eq!(complete.reason.as_deref(), Some("ProviderNotAsked"));
-        assert!(complete.message.as_deref().unwrap().starts_with("provider opa: "));
+        let expected = "provider opa: no such; what a rule matches is denied";
+        assert_eq!(complete.message.as_deref(), Some(expected));
         assert!(!status.other.contains_key("workloads"));
     }
 
     #[test]
     fn a_status_that_holds_is_not_written_again() {
         let mut resource = resource("a", json!({}), json!({"rules": [{}]}));
-        let first = status(&resource, Some(1), "istio-system", &at(1));
+        let first = status(&resource, Some(1), None, "istio-system", &at(1));
         resource.status = Some(first.clone());
-        assert_eq!(status(&resource, Some(1), "istio-system", &at(2)), first);
-        assert_eq!(status(&resource, None, "istio-system", &at(2)), first);
-        assert_ne!(status(&resource, Some(2), "istio-system", &at(2)), first);
+        assert_eq!(status(&resource, Some(1), None, "istio-system", &at(2)), first);
+        assert_eq!(status(&resource, None, None, "istio-system", &at(2)), first);
+        assert_ne!(status(&resource, Some(2), None, "istio-system", &at(2)), first);
     }
 }

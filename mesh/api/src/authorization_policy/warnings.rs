@@ -6,17 +6,11 @@ use super::parse::{strictest, wildcard_inside};
 use super::resource::{AuthorizationPolicy, Operation, Rule, Source};
 use crate::target;
 
-/// The sentence about a policy that asks a provider.
-pub(super) const NOT_ASKED: &str = "no extension provider is asked in this version: what a rule matches is refused";
-
 /// What is accepted and worth a word to whoever applies it, one sentence each.
 #[must_use]
 pub fn warnings(resource: &AuthorizationPolicy) -> Vec<String> {
     let (target, policy) = strictest(resource);
     let mut warnings = target::warnings(resource.spec.selector.as_ref(), &target);
-    if matches!(policy.action, Action::Custom(_)) {
-        warnings.push(format!("spec.action CUSTOM: {NOT_ASKED}"));
-    }
     for (at, rule) in resource.spec.rules.iter().flatten().enumerate() {
         let path = format!("spec.rules[{at}]");
         if policy.action == Action::Deny && all_of_tcp(rule) {
@@ -149,10 +143,6 @@ mod tests {
             (
                 json!({"targetRef": {"kind": "Service", "name": "s"}}),
                 "no sidecar follows the policy",
-            ),
-            (
-                json!({"action": "CUSTOM", "provider": {"name": "p"}, "rules": [{}]}),
-                "spec.action CUSTOM: no extension provider is asked",
             ),
             (
                 deny(json!({"to": [{"operation": {"paths": ["/a"]}}]})),

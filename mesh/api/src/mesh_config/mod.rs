@@ -8,8 +8,9 @@ mod extension_providers;
 mod fields;
 mod proxy_config;
 
-pub use extension_providers::{ExtensionProvider, Service};
+pub use extension_providers::{Authorizer, ExtensionProvider};
 use mesh_core::access_log::Format;
+use mesh_core::ext_authz::Providers;
 use mesh_core::identity::TrustDomain;
 use mesh_core::request::Normalization;
 pub use proxy_config::{ProxyConfig, ProxyConfigOverride};
@@ -139,6 +140,17 @@ impl MeshConfig {
         }
         config.ignored = fields.finish()?;
         Ok(config)
+    }
+
+    /// The authorizers among the extension providers by their names, or why one cannot be asked. `own` is the control
+    /// plane's namespace.
+    #[must_use]
+    pub fn authorizers(&self, own: &str, cluster_domain: &str) -> Providers {
+        let root = self.root_namespace(own);
+        let providers = self.extension_providers.iter();
+        providers
+            .map(|provider| (provider.name.clone(), provider.provider(root, cluster_domain)))
+            .collect()
     }
 
     /// The namespace whose policies govern the whole mesh, given the control plane's own.

@@ -103,17 +103,24 @@ impl Policies {
     }
 
     /// The first CUSTOM rule that matches, by the names of providers and rules. Such rules are asked before all others;
-    /// dry-run ones never.
+    /// dry-run ones never. `of_connections` says whether a provider can be asked about what is not HTTP: rules of one that
+    /// cannot are passed over there, if they ask for what only HTTP has.
     #[must_use]
-    pub fn custom(&self, facts: &Facts<'_>) -> Option<Custom<'_>> {
+    pub fn custom(&self, facts: &Facts<'_>, of_connections: impl Fn(&str) -> bool) -> Option<Custom<'_>> {
         let seen = Seen::new(facts);
         self.custom.iter().find_map(|(provider, rules)| {
-            let rule = rules.first(&seen, false)?;
+            let strict = facts.http.is_none() && !of_connections(provider);
+            let rule = rules.first(&seen, strict)?;
             Some(Custom {
                 provider,
                 rule: &rule.reference,
             })
         })
+    }
+
+    /// The names of the providers that CUSTOM policies in force ask. Istio takes no more than one on a workload.
+    pub fn providers(&self) -> impl Iterator<Item = &str> {
+        self.custom.iter().map(|(provider, _)| provider.as_str())
     }
 
     /// Decides by the DENY and ALLOW policies, and says which AUDIT rules match.

@@ -513,7 +513,10 @@ fn without_http_a_rule_denies_by_the_rest_and_allows_never() {
             let denied = !of(Action::Deny).decide(&case.facts()).outcome.is_allowed();
             let allowed = of(Action::Allow).decide(&case.facts()).outcome.is_allowed();
             assert_eq!((denied, allowed), (denies, allows), "{rule:?}");
-            let asked = of(Action::Custom("p".to_owned())).custom(&case.facts()).is_some();
+            let custom = of(Action::Custom("p".to_owned()));
+            let asked = custom.custom(&case.facts(), |_| true).is_some();
+            let asked_of_http_alone = custom.custom(&case.facts(), |_| false).is_some();
+            assert_eq!(asked_of_http_alone, allows, "{rule:?}");
             let audited = !of(Action::Audit).decide(&case.facts()).audits.is_empty();
             assert_eq!((asked, audited), (denies, denies), "{rule:?}");
         }
@@ -524,7 +527,7 @@ fn told(policies: &Policies, case: &str) -> String {
     let case = Case::new(&case.replace("$A", A));
     let facts = case.facts();
     let custom = policies
-        .custom(&facts)
+        .custom(&facts, |_| true)
         .map(|custom| format!("{} asked by {}; ", custom.provider, custom.rule));
     let tell = |outcome: Outcome<'_>| match outcome {
         Outcome::Allowed { by } => format!("allowed by {}", by.map_or("none".to_owned(), ToString::to_string)),

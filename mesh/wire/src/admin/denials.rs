@@ -54,6 +54,9 @@ pub struct Denial {
     /// The place of the rule in the policy, from 0.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rule: Option<usize>,
+    /// Why an external authorizer could not be asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
     /// Where no ALLOW rule matched: the one that came nearest.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nearest: Option<NearestRule>,

@@ -1,5 +1,6 @@
 //! The messages of AuthorizationPolicies. Matches are written as users write them: `abc`, `abc*`, `*abc`, `*`.
 
+use super::ext_authz::ExtAuthzProvider;
 use prost::Message;
 
 /// Every AuthorizationPolicy that is for the pod, and what decides beside them. See [`mesh_core::authorization`].
@@ -20,6 +21,10 @@ pub struct AuthorizationPolicies {
     /// Further trust domains that count as the mesh's own.
     #[prost(string, repeated, tag = "5")]
     pub aliases: Vec<String>,
+    /// The providers that CUSTOM policies name. One that is missing here cannot be asked, and what its policies match is
+    /// denied.
+    #[prost(message, repeated, tag = "10")]
+    pub providers: Vec<ExtAuthzProvider>,
 }
 
 /// `meshConfig.pathNormalization.normalization`. The numbers leave zero without a meaning.

@@ -281,3 +281,62 @@ fn rules_come_with_their_keys() {
     assert_eq!(fetched(&issuer, None), ["shop/web", "shop/web-2"]);
     is(known(), missing());
 }
+
+#[test]
+fn providers_go_to_the_pods_whose_policies_name_them() {
+    use mesh_core::ext_authz::{Protocol, Provider, Settings};
+
+    let provider = |host: &str, port| Provider {
+        host: format!("{host}.shop.svc.cluster.local"),
+        port,
+        settings: Settings {
+            protocol: Protocol::Grpc,
+            timeout: std::time::Duration::from_secs(1),
+            fail_open: false,
+            status_on_error: 403,
+            body: None,
+        },
+    };
+    let index = two_namespaces();
+    let mut mesh = index.read(|_, mesh| mesh.clone());
+    mesh.providers = [
+        ("good", Ok(provider("reviews", 9000))),
+        ("gone", Ok(provider("nobody", 9000))),
+        ("port", Ok(provider("reviews", 1))),
+        ("bad", Err("is bad".to_owned())),
+    ]
+    .map(|(name, provider)| (name.to_owned(), provider))
+    .into();
+    index.set_mesh(mesh);
+    index.apply(|world, _| world.service(&named("shop", "reviews"), service(&["10.96.0.1"], 9000, "grpc")));
+    let custom = |provider: &str, selector: Value| json!({"selector": selector, "action": "CUSTOM", "provider": {"name": provider}, "rules": [{}]});
+    let problem = |key: &str| {
+        let (namespace, name) = key.split_once('/').unwrap();
+        index.read(|world, mesh| crate::index::providers::problem(world, mesh, &named(namespace, name)))
+    };
+    let web = json!({"matchLabels": {"app": "web"}});
+    for (name, expected) in [
+        ("good", None),
+        ("gone", Some("there is no Service nobody.shop.svc.cluster.local")),
+        ("port", Some("Service reviews.shop.svc.cluster.local has no port 1")),
+        ("bad", Some("is bad")),
+        ("none", Some("meshConfig.extensionProviders has none of this name")),
+    ] {
+        authorization(&index, "shop/ask", custom(name, web.clone()));
+        assert_eq!(problem("shop/ask").as_deref(), expected);
+        let sent = enforced(&index, ("shop", "web")).providers;
+        assert_eq!(sent.keys().collect::<Vec<_>>(), [name]);
+        assert_eq!(sent[name].is_ok(), !matches!(name, "bad" | "none"));
+        assert!(enforced(&index, ("shop", "cart")).providers.is_empty());
+    }
+    authorization(&index, "shop/ask", custom("good", web.clone()));
+    authorization(
+        &index,
+        "shop/other",
+        custom("gone", json!({"matchLabels": {"app": "cart"}})),
+    );
+    assert_eq!(problem("shop/ask"), None);
+    authorization(&index, "istio-system/other", custom("gone", web));
+    let expected = "istio-system/other names another provider for pod shop/web, and a workload may have one";
+    assert_eq!(problem("shop/ask").as_deref(), Some(expected));
+}

@@ -126,6 +126,7 @@ fn calls(action: Action) -> wire::AuthorizationPolicies {
         trusted_proxies: 1,
         trust_domain: "cluster.local".parse().unwrap(),
         aliases: Vec::new(),
+        providers: mesh_core::ext_authz::Providers::new(),
     })
 }
 

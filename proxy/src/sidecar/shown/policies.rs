@@ -107,6 +107,7 @@ mod tests {
             trusted_proxies: 1,
             trust_domain: "cluster.local".parse().unwrap(),
             aliases: Vec::new(),
+            providers: mesh_core::ext_authz::Providers::new(),
         };
         let rule = Rule::new("https://issuer.example", KeySource::Discovery);
         let tokens = RequestAuthentications {
