@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // In a test's own functions too, a failure is a panic.
 
 mod authorization;
+mod authorizer;
 mod caller;
 mod candidates;
 mod command_line;
@@ -11,6 +12,7 @@ mod control_plane;
 mod destination_rules;
 mod direct;
 mod envoy;
+mod ext_authz;
 mod generated;
 mod grpc;
 mod h2spec;

@@ -12,6 +12,7 @@ use mesh_core::authorization::facts::{Facts, Http};
 use mesh_core::authorization::policy::Policy;
 use mesh_core::authorization::{Outcome, Policies, RuleRef};
 use mesh_core::candidates;
+use mesh_core::ext_authz::{DEFAULT_STATUS_ON_ERROR, Providers};
 use mesh_core::jwt::{Authenticator, KeySource, Keys, is_cors_preflight};
 use mesh_core::labels::Labels;
 use mesh_core::peer_authentication::{Effective, PortMode};
@@ -26,6 +27,9 @@ use crate::arguments::Global;
 use crate::failure::{DONE, Failure};
 use crate::files;
 use crate::output::{self, Cell, Format, Table};
+
+/// The domain of the cluster that the files are for: it is not among them.
+const CLUSTER_DOMAIN: &str = "cluster.local";
 
 /// A line of the answer.
 #[derive(Debug, Serialize)]
@@ -73,6 +77,23 @@ struct InForce {
     peer: Effective,
     tokens: Authenticator,
     policies: Policies,
+    authorizers: Providers,
+}
+
+impl InForce {
+    /// The answer to what a CUSTOM policy matches, with which nobody can ask its provider here: that it may not pass.
+    fn unasked(&self, name: &str) -> (u16, String) {
+        let (code, why) = match self.authorizers.get(name) {
+            _ if self.policies.providers().count() > 1 => (
+                DEFAULT_STATUS_ON_ERROR,
+                "is one of several that the workload's policies name, and it may have one",
+            ),
+            Some(Ok(provider)) => (provider.settings.status_on_error, "is not asked offline"),
+            Some(Err(problem)) => (DEFAULT_STATUS_ON_ERROR, problem.as_str()),
+            None => (DEFAULT_STATUS_ON_ERROR, "is none of meshConfig.extensionProviders"),
+        };
+        (code, format!("ext_authz_error: provider {name}: {why}"))
+    }
 }
 
 /// The resources, and what they make for the workloads that were asked about.
@@ -220,9 +241,13 @@ impl Mesh {
         };
         let policies = &in_force.policies;
         let status = |status| http.then_some(status);
-        if let Some(custom) = policies.custom(&facts) {
-            let reason = "ext_authz_error".to_owned();
-            return Ok(Answer::new(id, "deny", status(403), Some(custom.rule), reason));
+        let asked = policies.custom(&facts, |provider| {
+            let found = in_force.authorizers.get(provider).and_then(|found| found.as_ref().ok());
+            found.is_none_or(|provider| provider.settings.knows_connections())
+        });
+        if let Some(custom) = asked {
+            let (code, reason) = in_force.unasked(custom.provider);
+            return Ok(Answer::new(id, "deny", status(code), Some(custom.rule), reason));
         }
         let outcome = policies.decide(&facts).outcome;
         Ok(match outcome {
@@ -280,6 +305,7 @@ impl Mesh {
             peer: candidates::effective(&manifests.peer, &manifests.tried, root, namespace, labels),
             tokens: Authenticator::new(rules.collect()),
             policies: Policies::compile(policies, &config.trust_domain, &config.trust_domain_aliases),
+            authorizers: config.authorizers(&self.system, CLUSTER_DOMAIN),
         }
     }
 }
@@ -317,6 +343,8 @@ metadata: {name: istio, namespace: istio-system}
 data:
   mesh: |
     trustDomain: td.org
+    extensionProviders:
+    - {name: opa, envoyExtAuthzGrpc: {service: opa.shop.svc.cluster.local, port: 9191, failOpen: true, statusOnError: '503'}}
     pathNormalization: {normalization: DECODE_AND_MERGE_SLASHES}
 ---
 apiVersion: security.istio.io/v1
@@ -387,7 +415,7 @@ metadata: {name: other}
                 format!("deny 403 - - {deny}[none] from[0].source.principals -"),
             ),
             (r#"{"path": "/"}"#.to_owned(), "allow 200 - - no ALLOW policy".to_owned()),
-            (r#"{"path": "/ask", "protocol": "grpc"}"#.to_owned(), "deny 403 shop/ask 0 ext_authz_error".to_owned()),
+            (r#"{"path": "/ask", "protocol": "grpc"}"#.to_owned(), "deny 503 shop/ask 0 ext_authz_error: provider opa: is not asked offline".to_owned()),
             (r#"{"path": "/x/..;/admin"}"#.to_owned(), admin.clone()),
             (r#"{"path": "http://any.host/%61dmin"}"#.to_owned(), admin),
             (r#"{"path": "/admin#"}"#.to_owned(), "deny 400 - - the path holds a fragment (#)".to_owned()),
