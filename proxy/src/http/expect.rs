@@ -46,7 +46,6 @@ impl Held {
     }
 
     /// The body itself: whoever reads it now asks the client for it.
-    #[must_use]
     pub fn asked_for(self) -> Incoming {
         self.body
     }
