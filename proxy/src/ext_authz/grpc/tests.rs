@@ -133,7 +133,7 @@ fn attributes_are_envoys() {
 #[test]
 fn messages_are_framed() {
     let said = answer(7, None);
-    let mut bytes = vec![0, 0, 0, 0, said.encoded_len() as u8];
+    let mut bytes = vec![0, 0, 0, 0, u8::try_from(said.encoded_len()).unwrap()];
     bytes.extend(said.encode_to_vec());
     assert_eq!(unframed(&bytes), Ok(said));
     let mut compressed = bytes.clone();
