@@ -1,7 +1,7 @@
 //! The bookshop: a sample application of several small services in one binary, and the test tools that go with it.
 //!
 //! The subcommand chooses the service (`productpage`, `details`, `reviews`, `ratings`, `stock`) or the tool
-//! (`get`, `tcp`, `echo`, `files`). Requests pass from the product page to details and reviews, from reviews to ratings
+//! (`get`, `tcp`, `echo`, `ext-authz`, `files`). Requests pass from the product page to details and reviews, from reviews to ratings
 //! (all HTTP/1.1), and from details to stock (raw TCP).
 
 mod client;
@@ -45,6 +45,8 @@ enum Command {
     Tcp(tools::tcp::Arguments),
     /// Answers HTTP with the request as it was seen, and TCP with the lines that came
     Echo(tools::echo::Arguments),
+    /// Allows or denies what sidecars ask it about, over HTTP and gRPC, as an external authorizer
+    ExtAuthz(tools::ext_authz::Arguments),
     /// Serves the files of a folder over HTTPS, as an OpenID provider serves its keys
     Files(tools::files::Arguments),
 }
@@ -58,6 +60,7 @@ async fn main() -> ExitCode {
         Command::Ratings(arguments) => services::ratings::run(arguments).await,
         Command::Stock(arguments) => services::stock::run(arguments).await,
         Command::Echo(arguments) => tools::echo::run(arguments).await,
+        Command::ExtAuthz(arguments) => tools::ext_authz::run(arguments).await,
         Command::Files(arguments) => tools::files::run(arguments).await,
         Command::Get(arguments) => return tools::get::run(arguments).await,
         Command::Tcp(arguments) => return tools::tcp::run(arguments).await,
