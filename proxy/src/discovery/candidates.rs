@@ -185,6 +185,7 @@ mod tests {
                     trusted_proxies: 0,
                     trust_domain: "cluster.local".parse().unwrap(),
                     aliases: Vec::new(),
+                    providers: mesh_core::ext_authz::Providers::new(),
                 }),
                 tokens: None,
             }],
