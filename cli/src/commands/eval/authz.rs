@@ -45,6 +45,9 @@ struct Answer {
     rule: Option<usize>,
     /// The response code detail of a denial, or why it is none.
     reason: String,
+    /// Why a CUSTOM policy's provider is not asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problem: Option<String>,
     /// Of what no ALLOW rule lets through: the rule that came nearest.
     nearest: Option<Nearest>,
 }
@@ -67,6 +70,7 @@ impl Answer {
             policy: by.map(RuleRef::policy),
             rule: by.map(|by| by.rule),
             reason,
+            problem: None,
             nearest: None,
         }
     }
@@ -92,7 +96,7 @@ impl InForce {
             Some(Err(problem)) => (DEFAULT_STATUS_ON_ERROR, problem.as_str()),
             None => (DEFAULT_STATUS_ON_ERROR, "is none of meshConfig.extensionProviders"),
         };
-        (code, format!("ext_authz_error: provider {name}: {why}"))
+        (code, format!("provider {name}: {why}"))
     }
 }
 
@@ -246,8 +250,11 @@ impl Mesh {
             found.is_none_or(|provider| provider.settings.knows_connections())
         });
         if let Some(custom) = asked {
-            let (code, reason) = in_force.unasked(custom.provider);
-            return Ok(Answer::new(id, "deny", status(code), Some(custom.rule), reason));
+            let (code, problem) = in_force.unasked(custom.provider);
+            let reason = "ext_authz_error".to_owned();
+            let mut answer = Answer::new(id, "deny", status(code), Some(custom.rule), reason);
+            answer.problem = Some(problem);
+            return Ok(answer);
         }
         let outcome = policies.decide(&facts).outcome;
         Ok(match outcome {
@@ -415,7 +422,7 @@ metadata: {name: other}
                 format!("deny 403 - - {deny}[none] from[0].source.principals -"),
             ),
             (r#"{"path": "/"}"#.to_owned(), "allow 200 - - no ALLOW policy".to_owned()),
-            (r#"{"path": "/ask", "protocol": "grpc"}"#.to_owned(), "deny 503 shop/ask 0 ext_authz_error: provider opa: is not asked offline".to_owned()),
+            (r#"{"path": "/ask", "protocol": "grpc"}"#.to_owned(), "deny 503 shop/ask 0 ext_authz_error provider opa: is not asked offline".to_owned()),
             (r#"{"path": "/x/..;/admin"}"#.to_owned(), admin.clone()),
             (r#"{"path": "http://any.host/%61dmin"}"#.to_owned(), admin),
             (r#"{"path": "/admin#"}"#.to_owned(), "deny 400 - - the path holds a fragment (#)".to_owned()),
@@ -445,6 +452,9 @@ metadata: {name: other}
                 answer.reason,
             ]
             .join(" ");
+            if let Some(problem) = answer.problem {
+                told = format!("{told} {problem}");
+            }
             if let Some(nearest) = answer.nearest {
                 told = format!("{told} {} {}", nearest.field, or_none(nearest.seen));
             }
