@@ -14,7 +14,7 @@ class OperatorPolicies(ClusterTest):
         cls.shop = cls.id_ + "-shop"
         cls.namespace(cls.shop)
         cls.operator = f"--as=system:serviceaccount:{cls.id_}:pinnace-operator-{cls.id_}"
-        must("kubectl", "-n", cls.shop, "create", "role", "policies", "--verb=create,patch,delete",
+        must("kubectl", "-n", cls.shop, "create", "role", "policies", "--verb=get,create,patch,delete",
              "--resource=peerauthentications.security.istio.io")
         must("kubectl", "-n", cls.shop, "create", "rolebinding", "policies", "--role=policies",
              "--user=" + cls.operator.removeprefix("--as="))
