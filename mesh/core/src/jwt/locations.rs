@@ -52,7 +52,7 @@ impl Locations {
         for place in &self.headers {
             for value in headers.get_all(&place.name) {
                 // A token is ASCII: what is not text is a damaged one.
-                let value = String::from_utf8_lossy(value.as_bytes());
+                let value = text(value.as_bytes());
                 if let Some(token) = after_prefix(value, &place.prefix) {
                     found(token, Place::Header(&place.name));
                 }
@@ -68,7 +68,7 @@ impl Locations {
         if !self.cookies.is_empty() {
             for value in headers.get_all(COOKIE) {
                 let place_of = |name: &str| self.cookies.iter().find(|place| **place == name);
-                match String::from_utf8_lossy(value.as_bytes()) {
+                match text(value.as_bytes()) {
                     Cow::Borrowed(text) => {
                         for (name, value) in text.split(';').filter_map(cookie) {
                             if let Some(place) = place_of(name) {
@@ -146,6 +146,14 @@ fn decode(text: &str) -> Cow<'_, str> {
     Cow::Owned(String::from_utf8_lossy(&bytes).into_owned())
 }
 
+/// A header's value as text. What is text already, as almost all of it, is looked at several bytes at a time.
+fn text(value: &[u8]) -> Cow<'_, str> {
+    match str::from_utf8(value) {
+        Ok(text) => Cow::Borrowed(text),
+        Err(_) => String::from_utf8_lossy(value),
+    }
+}
+
 fn hex(digit: u8) -> Option<u8> {
     char::from(digit)
         .to_digit(16)
@@ -174,7 +182,7 @@ pub(super) fn without_cookies(headers: &HeaderMap, names: &[&str]) -> Vec<Header
     let values = headers.get_all(COOKIE).iter();
     values
         .filter_map(|value| {
-            let text = String::from_utf8_lossy(value.as_bytes());
+            let text = text(value.as_bytes());
             let kept = text.split(';').filter(|part| match cookie(part) {
                 Some((name, _)) => !names.contains(&name),
                 None => true,
