@@ -408,9 +408,12 @@ impl Held {
             entry.minutes.add(now, seen.count);
             entry.last = entry.last.max(last);
             entry.labels.clone_from(labels);
-            // The address may be another pod's by now.
+            // The address may be another pod's by now; one that nobody has any more was that of who called.
             if let Source::Address(address) = key.source {
-                entry.caller = at(address, world);
+                let caller = at(address, world);
+                if !matches!(caller, Caller::Address(_)) {
+                    entry.caller = caller;
+                }
             }
             return Some(kind);
         }

@@ -141,6 +141,15 @@ fn a_caller_is_named_by_what_has_its_address() {
             "pod shop/legacy (10.0.0.9)"
         ]
     );
+    let mut world = world;
+    world.pod(&named("shop", "legacy"), None);
+    let late = vec![seen(SeenKind::Plaintext, "", "10.0.0.9", 0)];
+    ledger.enter(NOW, &report(2, late), &web(), &world, ROOT);
+    let named_still = |row: &super::Row| row.source.to_string() == "pod shop/legacy (10.0.0.9)";
+    assert!(
+        ledger.plaintext(NOW, "shop").iter().any(named_still),
+        "it has gone since"
+    );
     let of_deployment = Caller::Pod {
         pod: named("shop", "legacy-1"),
         workload: "legacy".into(),
