@@ -69,6 +69,8 @@ pub struct Metrics {
     pub when_ready: IntGaugeVec,
     /// Fetches of key sets, by result.
     pub jwks_fetches: IntCounterVec,
+    /// Askings of sidecars for key sets, by result.
+    pub jwks_askings: IntCounterVec,
     /// Key sets that rules name and that are not known.
     pub jwks_missing: IntGauge,
     /// When the oldest of the fetched key sets in force was fetched, in seconds since the epoch; infinite without any.
@@ -87,6 +89,7 @@ const CONTROLLERS: [&str; 5] = [
     "strict-when-ready",
 ];
 const FETCHES: [&str; 3] = ["success", "failure", "refused"];
+const ASKINGS: [&str; 3] = ["fetched", "failed", "refused"];
 const CERTIFICATES: [&str; 3] = ["workload", "webhook", "discovery"];
 
 /// What becomes of reports, and what they tell of.
@@ -272,6 +275,11 @@ impl Metrics {
                 "Fetches of key sets for RequestAuthentications; \"refused\" are those whose address may not be asked.",
                 "result",
             ),
+            jwks_askings: counters(
+                "pinnace_jwks_askings_total",
+                "Askings of sidecars for key sets, because of a token with an unknown key; \"refused\" are those for key sets that no rule of their pod names.",
+                "result",
+            ),
             jwks_missing: gauge(
                 "pinnace_jwks_missing",
                 "Key sets that rules name and that are not known: their issuers' tokens are refused.",
@@ -297,6 +305,9 @@ impl Metrics {
         }
         for kind in REPORTED {
             metrics.reported.with_label_values(&[kind]);
+        }
+        for result in ASKINGS {
+            metrics.jwks_askings.with_label_values(&[result]);
         }
         for kind in mesh_wire::resources::type_url::ALL.map(short) {
             metrics.pushes.with_label_values(&[kind]);

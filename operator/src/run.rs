@@ -26,7 +26,7 @@ use crate::health::{self, Health};
 use crate::index::{Index, MeshFacts};
 use crate::jwks::names::Names;
 use crate::jwks::protected::follow_addresses;
-use crate::jwks::{self, Guard, Times};
+use crate::jwks::{self, Askings, Guard, Times};
 use crate::kubernetes::install;
 use crate::kubernetes::leader::{self, Leadership};
 use crate::mesh_config;
@@ -125,8 +125,16 @@ pub async fn run(settings: Settings, provider: Arc<CryptoProvider>, stop: watch:
     let times = Times {
         refresh: settings.jwks_refresh_interval,
         keep: jwks::KEEP,
+        asked: jwks::ASKED,
     };
-    tokio::spawn(jwks::run(index.clone(), Arc::new(key_servers), times, metrics.clone()));
+    let askings = Askings::default();
+    tokio::spawn(jwks::run(
+        index.clone(),
+        Arc::new(key_servers),
+        times,
+        askings.clone(),
+        metrics.clone(),
+    ));
     let publishing = index.clone();
     tokio::spawn(async move { publishing.publish().await });
 
@@ -212,6 +220,7 @@ pub async fn run(settings: Settings, provider: Arc<CryptoProvider>, stop: watch:
             index,
             metrics,
             streams,
+            askings,
             stop: stop.clone(),
         },
         reports,

@@ -37,6 +37,10 @@ pub struct Metrics {
     pub rules_loaded: IntCounter,
     /// Files of DestinationRules refused.
     pub rules_refused: IntCounter,
+    /// Requests that waited for a key of their token, by `result` (known, unknown, full).
+    pub key_waits: IntCounterVec,
+    /// Requests that wait for a key of their token now.
+    pub waiting_for_keys: IntGauge,
     /// Connections open now.
     pub open: IntGauge,
     /// How old what is known of the mesh is, in seconds; 0 while a discovery stream is open.
@@ -106,6 +110,15 @@ impl Metrics {
                 "pinnace_proxy_destination_rule_tls_refused_total",
                 "Files of DestinationRules that cannot be used; those loaded before stayed in force.",
             )?,
+            key_waits: counters(
+                "pinnace_proxy_key_waits_total",
+                "Requests whose token named a key that was not known; \"full\" are those that did not wait because too many did.",
+                &["result"],
+            )?,
+            waiting_for_keys: IntGauge::new(
+                "pinnace_proxy_requests_waiting_for_keys",
+                "Requests that wait for a key of their token now.",
+            )?,
             open: IntGauge::new("pinnace_proxy_connections_open", "Connections open now.")?,
             configuration_age: Gauge::new(
                 "pinnace_proxy_configuration_age_seconds",
@@ -114,6 +127,7 @@ impl Metrics {
         };
         registry.register(Box::new(metrics.certificate_expiry.clone()))?;
         registry.register(Box::new(metrics.open.clone()))?;
+        registry.register(Box::new(metrics.waiting_for_keys.clone()))?;
         registry.register(Box::new(metrics.configuration_age.clone()))?;
         Ok(metrics)
     }

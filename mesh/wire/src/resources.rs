@@ -31,7 +31,11 @@ pub mod type_url {
     /// [`super::Destination`]: named by a query, see [`crate::query`].
     pub const DESTINATION: &str = "type.googleapis.com/pinnace.mesh.v1.Destination";
 
-    /// In the order in which a proxy subscribes: trust before policy before traffic.
+    /// [`super::KeyRefresh`]: named by [`mesh_core::jwt::KeyOrigin::name`]. A proxy subscribes to one to have keys fetched
+    /// again, is answered once they were, and unsubscribes; what is no origin of its own rules is answered as absent.
+    pub const KEY_REFRESH: &str = "type.googleapis.com/pinnace.mesh.v1.KeyRefresh";
+
+    /// What is sent by itself, in the order in which a proxy subscribes: trust before policy before traffic.
     pub const ALL: [&str; 7] = [
         TRUST_BUNDLE,
         WORKLOAD,
@@ -41,6 +45,18 @@ pub mod type_url {
         CANDIDATE_SETS,
         DESTINATION,
     ];
+}
+
+/// The header of an operator's answer to a stream that says that [`type_url::KEY_REFRESH`] may be subscribed to: one of an
+/// earlier version ends the stream.
+pub const TAKES_KEY_REFRESH: &str = "pinnace-key-refresh";
+
+/// What came of a proxy's asking for keys that it may not know yet.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct KeyRefresh {
+    /// Whether they were fetched, from the beginning, after it asked. What is new of them was sent before.
+    #[prost(bool, tag = "1")]
+    pub fetched: bool,
 }
 
 /// The name of the resources of which a proxy has exactly one.

@@ -1,10 +1,12 @@
 //! The discovery server on 15012. A connection passes [`accept`] (mutual TLS with the mesh's certificates, which says
 //! who calls), a stream passes [`service`] (is the pod that it speaks for one of the caller's?) and lives in [`stream`]
-//! (what it subscribed to, what it was sent), and [`streams`] remembers for the debug pages. Reports come over the same
-//! connections ([`crate::reports`]). [`credentials`] keeps the server's own certificate fresh.
+//! (what it subscribed to, what it was sent; [`key_refresh`]: what it asked to have fetched), and [`streams`] remembers for
+//! the debug pages. Reports come over the same connections ([`crate::reports`]). [`credentials`] keeps the server's own
+//! certificate fresh.
 
 pub mod accept;
 pub mod credentials;
+mod key_refresh;
 pub mod service;
 mod stream;
 pub mod streams;

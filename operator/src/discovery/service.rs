@@ -13,9 +13,10 @@ use envoy_types::pb::envoy::service::discovery::v3::{
 use envoy_types::pb::google::protobuf::value::Kind;
 use futures::Stream;
 use mesh_core::identity::SpiffeId;
-use mesh_wire::resources::node_metadata;
+use mesh_wire::resources::{TAKES_KEY_REFRESH, node_metadata};
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::metadata::MetadataValue;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::{info, warn};
 
@@ -25,6 +26,7 @@ use super::streams::Streams;
 use crate::index::changes::Named;
 use crate::index::resolve::named;
 use crate::index::{Index, Key};
+use crate::jwks::Askings;
 use crate::metrics::Metrics;
 
 /// How long a stream may take to send its first request.
@@ -48,6 +50,8 @@ pub struct Discovery {
     pub metrics: Arc<Metrics>,
     /// Where they are remembered for the debug pages.
     pub streams: Streams,
+    /// Where proxies ask for keys to be fetched again.
+    pub askings: Askings,
     /// Turns true when streams are to end.
     pub stop: watch::Receiver<bool>,
 }
@@ -86,7 +90,10 @@ impl AggregatedDiscoveryService for Discovery {
                 let _ = send.send(Err(status)).await;
             }
         });
-        Ok(Response::new(ReceiverStream::new(receive)))
+        let mut response = Response::new(ReceiverStream::new(receive));
+        let yes = MetadataValue::from_static("1");
+        response.metadata_mut().insert(TAKES_KEY_REFRESH, yes);
+        Ok(response)
     }
 }
 
@@ -116,7 +123,8 @@ impl Discovery {
         info!(namespace = &*pod.0, pod = &*pod.1, peer = %peer.identity, address = %peer.address, "a proxy is connected");
         let version = version(first.node.as_ref());
         let tracked = self.streams.open(&pod, &peer.identity, peer.address, version);
-        let session = Session::new(self.index.clone(), self.metrics.clone(), pod, send, tracked);
+        let (index, metrics, askings) = (self.index.clone(), self.metrics.clone(), self.askings.clone());
+        let session = Session::new(index, metrics, askings, pod, send, tracked);
         session.run(first, requests, self.stop.clone()).await
     }
 

@@ -1,6 +1,6 @@
 //! One stream: requests change what it is subscribed to, batches of changes make it look again at what they touch, and
 //! what the proxy has not been told goes out. A slow proxy holds up only its own stream, and misses nothing but
-//! versions that are already superseded.
+//! versions that are already superseded. What it asks to have fetched is answered beside that (`key_refresh`).
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 use mesh_core::destination::Query;
-use mesh_wire::delta::{Encoded, Verdict};
+use mesh_wire::delta::{Encoded, RequestError, Verdict};
 use mesh_wire::resources::{SELF_NAME, type_url};
 use mesh_wire::{delta, query};
 use tokio::sync::broadcast::error::RecvError;
@@ -16,10 +16,12 @@ use tokio::sync::{mpsc, watch};
 use tonic::{Status, Streaming};
 use tracing::{info, warn};
 
+use super::key_refresh::KeyRefreshes;
 use super::streams::Tracked;
 use crate::index::changes::Named;
 use crate::index::resolve::depends_on;
 use crate::index::{Changed, Index, Key};
+use crate::jwks::Askings;
 use crate::metrics::{Metrics, Open, short};
 
 /// How long a response may wait for a proxy that does not read.
@@ -41,6 +43,7 @@ pub(super) struct Session {
     types: HashMap<&'static str, delta::Stream>,
     queries: HashMap<String, Query>,
     dependents: HashMap<Key, HashSet<String>>,
+    key_refreshes: KeyRefreshes,
     tracked: Tracked,
     _open: Open,
 }
@@ -49,6 +52,7 @@ impl Session {
     pub(super) fn new(
         index: Arc<Index>,
         metrics: Arc<Metrics>,
+        askings: Askings,
         pod: Named,
         send: mpsc::Sender<Result<DeltaDiscoveryResponse, Status>>,
         tracked: Tracked,
@@ -56,12 +60,13 @@ impl Session {
         let open = Open::new(&metrics.streams);
         Self {
             index,
-            metrics,
             pod,
             send,
             types: HashMap::new(),
             queries: HashMap::new(),
             dependents: HashMap::new(),
+            key_refreshes: KeyRefreshes::new(askings, metrics.clone()),
+            metrics,
             tracked,
             _open: open,
         }
@@ -93,6 +98,7 @@ impl Session {
                     Err(RecvError::Lagged(_)) => self.changed(&Changed { all: true, ..Changed::default() }).await?,
                     Err(RecvError::Closed) => return Err(Status::unavailable("the operator stops")),
                 },
+                (name, fetched) = self.key_refreshes.next() => self.refreshed(&name, fetched).await?,
                 () = &mut old => return Ok(()),
                 () = &mut stopped => return Err(Status::unavailable("the operator stops")),
             }
@@ -101,28 +107,20 @@ impl Session {
 
     /// Takes a request: the verdict on a response, names to serve, names to forget.
     async fn request(&mut self, request: &DeltaDiscoveryRequest) -> Result<(), Status> {
+        if request.type_url == type_url::KEY_REFRESH {
+            return self.refresh(request).await;
+        }
         let Some(kind) = type_url::ALL.into_iter().find(|kind| *kind == request.type_url) else {
             return Err(Status::invalid_argument(
                 "type_url is not one of this mesh's resource types",
             ));
         };
         let stream = self.types.entry(kind).or_default();
-        let meaning = stream
-            .request(request)
-            .map_err(|error| Status::resource_exhausted(error.to_string()))?;
+        let meaning = stream.request(request).map_err(exhausted)?;
         let holds = !request.initial_resource_versions.is_empty();
         self.tracked
             .requested(short(kind), stream.subscriptions(), holds, meaning.verdict.as_ref());
-        if let Some(Verdict::Refused(reason)) = &meaning.verdict {
-            self.metrics.rejections.with_label_values(&[short(kind)]).inc();
-            warn!(
-                namespace = &*self.pod.0,
-                pod = &*self.pod.1,
-                kind = short(kind),
-                reason,
-                "a proxy rejected a response"
-            );
-        }
+        self.judged(kind, meaning.verdict.as_ref());
         let held = request.initial_resource_versions.keys();
         let names: HashSet<&String> = meaning.subscribed.iter().chain(held).collect();
         if kind == type_url::DESTINATION {
@@ -135,6 +133,40 @@ impl Session {
         }
         let names = names.into_iter().cloned().collect();
         self.respond(kind, names).await
+    }
+
+    fn judged(&self, kind: &str, verdict: Option<&Verdict>) {
+        if let Some(Verdict::Refused(reason)) = verdict {
+            self.metrics.rejections.with_label_values(&[short(kind)]).inc();
+            warn!(
+                namespace = &*self.pod.0,
+                pod = &*self.pod.1,
+                kind = short(kind),
+                reason,
+                "a proxy rejected a response"
+            );
+        }
+    }
+
+    /// Takes a request for keys to be fetched again.
+    async fn refresh(&mut self, request: &DeltaDiscoveryRequest) -> Result<(), Status> {
+        let taken = self.key_refreshes.request(&self.index, &self.pod, request);
+        let (meaning, refused) = taken.map_err(exhausted)?;
+        self.judged(type_url::KEY_REFRESH, meaning.verdict.as_ref());
+        match refused {
+            Some(response) => self.send(type_url::KEY_REFRESH, response).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Keys were fetched, or could not be: what is new of them, and then the answer.
+    async fn refreshed(&mut self, name: &str, fetched: bool) -> Result<(), Status> {
+        self.respond(type_url::REQUEST_AUTHENTICATIONS, vec![SELF_NAME.to_owned()])
+            .await?;
+        match self.key_refreshes.answer(name, fetched) {
+            Some(response) => self.send(type_url::KEY_REFRESH, response).await,
+            None => Ok(()),
+        }
     }
 
     /// Tells the proxy what of its subscriptions a batch changed, in the order in which trust comes before traffic.
@@ -194,10 +226,14 @@ impl Session {
         let Some(response) = stream.respond(kind, told) else {
             return Ok(());
         };
-        self.metrics.pushes.with_label_values(&[short(kind)]).inc();
         let only = response.resources.first().filter(|resource| resource.name == SELF_NAME);
         self.tracked
             .sent(short(kind), only.map(|resource| resource.version.as_str()));
+        self.send(kind, response).await
+    }
+
+    async fn send(&self, kind: &str, response: DeltaDiscoveryResponse) -> Result<(), Status> {
+        self.metrics.pushes.with_label_values(&[short(kind)]).inc();
         match tokio::time::timeout(SEND_TIMEOUT, self.send.send(Ok(response))).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) => Err(Status::cancelled("the proxy left")),
@@ -257,4 +293,8 @@ impl Session {
         self.index
             .read(|_, mesh| depends_on(query, &self.pod.0, &mesh.cluster_domain))
     }
+}
+
+fn exhausted(error: RequestError) -> Status {
+    Status::resource_exhausted(error.to_string())
 }

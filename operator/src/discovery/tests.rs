@@ -1,8 +1,8 @@
 //! The discovery server, with a real client over loopback: mutual TLS, HTTP/2, gRPC.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use envoy_types::pb::envoy::config::core::v3::Node;
@@ -38,6 +38,8 @@ use crate::ca::{Authority, Subject, pem};
 use crate::index::records::{PodRecord, ServiceRecord};
 use crate::index::resolve::named;
 use crate::index::{Changed, Index};
+use crate::jwks::tests::{JWKS, OTHER_JWKS, client as key_client, ok, serve};
+use crate::jwks::{self, Askings, Times};
 use crate::kubernetes::leader::Leadership;
 use crate::mesh_config::facts;
 use crate::metrics::Metrics;
@@ -55,6 +57,7 @@ struct Server {
     leadership: Leadership,
     ledger: Ledger,
     outgoing: Outgoing,
+    askings: Askings,
     stop: watch::Sender<bool>,
 }
 
@@ -84,7 +87,7 @@ async fn start() -> Server {
     let address = listener.local_addr().unwrap();
     let (stop, stopping) = watch::channel(false);
     let listening = Arc::new(AtomicBool::new(false));
-    let streams = Streams::default();
+    let (streams, askings) = (Streams::default(), Askings::default());
     let leadership = Leadership::default();
     let ledger = Ledger::default();
     let replicas = ("istio-system".to_owned(), "pinnace-operator".to_owned());
@@ -112,6 +115,7 @@ async fn start() -> Server {
             index: index.clone(),
             metrics: metrics.clone(),
             streams: streams.clone(),
+            askings: askings.clone(),
             stop: stopping,
         },
         reports,
@@ -126,6 +130,7 @@ async fn start() -> Server {
         leadership,
         ledger,
         outgoing,
+        askings,
         stop,
     };
     server.pod("web", "10.0.0.1");
@@ -345,6 +350,100 @@ async fn a_policy_is_told_to_whom_it_is_for() {
         "told that it is for others now"
     );
     client.silent().await;
+}
+
+/// The key sets of a response of RequestAuthentications.
+fn key_sets(response: &DeltaDiscoveryResponse) -> Vec<Option<String>> {
+    assert_eq!(response.type_url, type_url::REQUEST_AUTHENTICATIONS);
+    let any = response.resources[0].resource.as_ref().unwrap();
+    let message = wire::RequestAuthentications::decode(&any.value[..]).unwrap();
+    let rules = message.policies.into_iter().flat_map(|policy| policy.rules);
+    rules.map(|rule| rule.jwks).collect()
+}
+
+#[tokio::test]
+async fn a_proxy_may_ask_for_the_keys_of_its_own_rules() {
+    let server = start().await;
+    let stage = Arc::new(AtomicUsize::new(0));
+    let now = stage.clone();
+    let keys = serve(Ipv4Addr::LOCALHOST, None, move |_| match now.load(Ordering::SeqCst) {
+        0 => ok(JWKS),
+        1 => ok(OTHER_JWKS),
+        _ => ok("none"),
+    })
+    .await;
+    let uri = format!("{}/keys", keys.address);
+    let rule = |app: &str, uri: &str| {
+        let object = serde_json::json!({
+            "metadata": {"namespace": "shop", "name": app},
+            "spec": {"selector": {"matchLabels": {"app": app}}, "jwtRules": [{"issuer": "a", "jwksUri": uri}]},
+        });
+        let resource = mesh_api::request_authentication::read(object).unwrap();
+        crate::feeds::take_request_authentication(&server.index, &named("shop", app), Some(&resource));
+    };
+    rule("web", &uri);
+    rule("other", &format!("{}/others", keys.address));
+    let times = Times {
+        refresh: HOUR,
+        keep: HOUR,
+        asked: Duration::from_millis(50),
+    };
+    let index = server.index.clone();
+    let (askings, metrics) = (server.askings.clone(), server.metrics.clone());
+    tokio::spawn(jwks::run(
+        index,
+        Arc::new(key_client(&[], None)),
+        times,
+        askings,
+        metrics,
+    ));
+
+    let own = subscribe(type_url::REQUEST_AUTHENTICATIONS, &[SELF_NAME], Some(("shop", "web")));
+    let mut client = server.open(own).await.unwrap();
+    while key_sets(&client.next().await.unwrap().unwrap()) != [Some(JWKS.to_owned())] {}
+    let name = format!("shop/uri/{uri}");
+    let ask = subscribe(type_url::KEY_REFRESH, &[&name], None);
+    let answer = |response: DeltaDiscoveryResponse| {
+        assert_eq!(response.type_url, type_url::KEY_REFRESH);
+        assert_eq!(response.resources[0].name, name);
+        let any = response.resources[0].resource.as_ref().unwrap();
+        wire::KeyRefresh::decode(&any.value[..]).unwrap().fetched
+    };
+    // New keys come before the answer, and an answer comes without new keys.
+    stage.store(1, Ordering::SeqCst);
+    client.send.send(ask.clone()).await.unwrap();
+    assert_eq!(
+        key_sets(&client.next().await.unwrap().unwrap()),
+        [Some(OTHER_JWKS.to_owned())]
+    );
+    assert!(answer(client.next().await.unwrap().unwrap()));
+    client.send.send(ask.clone()).await.unwrap();
+    client.send.send(ask.clone()).await.unwrap();
+    assert!(answer(client.next().await.unwrap().unwrap()));
+    // The same name asked for twice is fetched once; the second request may have come after the answer.
+    stage.store(2, Ordering::SeqCst);
+    client.send.send(ask).await.unwrap();
+    while answer(client.next().await.unwrap().unwrap()) {}
+    // What no rule of its pod names is not fetched.
+    let others = [
+        format!("shop/uri/{}/others", keys.address),
+        format!("shop/uri/{}/made-up", keys.address),
+        "x".to_owned(),
+    ];
+    let names: Vec<&str> = others.iter().map(String::as_str).collect();
+    client
+        .send
+        .send(subscribe(type_url::KEY_REFRESH, &names, None))
+        .await
+        .unwrap();
+    let (found, mut refused) = client.told().await;
+    refused.sort();
+    let mut expected = others.to_vec();
+    expected.sort();
+    assert_eq!((found, refused), (vec![], expected));
+    let counted = |result| server.metrics.jwks_askings.with_label_values(&[result]).get();
+    assert_eq!(counted("refused"), 3);
+    assert!(counted("fetched") >= 2 && counted("failed") >= 1);
 }
 
 #[tokio::test]

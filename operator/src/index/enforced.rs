@@ -2,12 +2,10 @@
 //! keys that were fetched for them.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
 use mesh_core::authorization::policy::{Policy, Target};
-use mesh_core::jwt::{DEFAULT_TIMEOUT, KeySource, Keys, Rule};
+use mesh_core::jwt::{DEFAULT_TIMEOUT, KeyOrigin, KeySource, Keys, Rule};
 use mesh_wire::authorization::AuthorizationPolicies;
 use mesh_wire::request_authentication::{Jwks, RequestAuthentication, RequestAuthentications};
 
@@ -16,47 +14,6 @@ use super::changes::Named;
 use super::providers;
 use super::shared::MeshFacts;
 use super::targeted::Targeted;
-
-/// Where a rule's keys are fetched, as its policy's namespace sees it: short names resolve there.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct KeyOrigin {
-    /// The policy's namespace.
-    pub namespace: Arc<str>,
-    /// The address.
-    pub place: Place,
-}
-
-/// An address of keys.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Place {
-    /// A JWKS (`jwksUri`).
-    Uri(Arc<str>),
-    /// An issuer, whose OpenID discovery document names the JWKS.
-    Issuer(Arc<str>),
-}
-
-impl KeyOrigin {
-    /// Where a rule's keys are fetched; `None` where they are in the rule.
-    #[must_use]
-    pub fn of(namespace: &str, rule: &Rule) -> Option<Self> {
-        let place = match &rule.keys {
-            KeySource::Inline(_) => return None,
-            KeySource::Uri(uri) => Place::Uri(uri.as_str().into()),
-            KeySource::Discovery => Place::Issuer(rule.issuer.as_str().into()),
-        };
-        Some(Self {
-            namespace: namespace.into(),
-            place,
-        })
-    }
-}
-
-impl fmt::Display for KeyOrigin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (Place::Uri(address) | Place::Issuer(address)) = &self.place;
-        write!(f, "{address} (namespace {})", self.namespace)
-    }
-}
 
 /// All of it.
 #[derive(Debug, Default)]

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use mesh_core::destination::Query;
 use mesh_core::ext_authz::Providers;
 use mesh_core::identity::TrustDomain;
+use mesh_core::jwt::KeyOrigin;
 use mesh_core::request::Normalization;
 use mesh_wire::convert::{AccessLog, TrustBundle};
 use mesh_wire::delta::Encoded;
@@ -276,6 +277,21 @@ impl Index {
             let record = world.pod_named(pod)?;
             let sets = candidates::compile(world, mesh, &pod.0, &record.labels);
             Some(encode(&wire::CandidateSets::from(&sets)))
+        })
+    }
+
+    /// The origin of that [name](KeyOrigin::name), if a rule for the pod has its keys from there.
+    #[must_use]
+    pub fn key_origin(&self, pod: &Named, name: &str) -> Option<KeyOrigin> {
+        self.read(|world, mesh| {
+            let record = world.pod_named(pod)?;
+            let tokens = world.enforced().tokens();
+            let concerning = tokens.concerning(&mesh.root_namespace, &pod.0, &record.labels);
+            let mut origins = concerning.flat_map(|entry| {
+                let rules = entry.policy.iter();
+                rules.filter_map(|rule| KeyOrigin::of(&entry.name.0, rule))
+            });
+            origins.find(|origin| origin.name() == name)
         })
     }
 

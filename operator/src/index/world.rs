@@ -8,13 +8,13 @@ use mesh_core::authorization::policy::{Policy as AuthorizationPolicy, Target as 
 use mesh_core::candidates::Candidacy;
 use mesh_core::destination_rule::{Merged, Place, Rule, Rules, resolve_host};
 use mesh_core::hosts::fqdn;
-use mesh_core::jwt::Rule as JwtRule;
+use mesh_core::jwt::{KeyOrigin, Rule as JwtRule};
 use mesh_core::labels::Labels;
 use mesh_core::peer_authentication::{Effective, Policy, effective, under_strict};
 use mesh_wire::request_authentication::Jwks;
 
 use super::changes::{Changed, Key, Named};
-use super::enforced::{Enforced, KeyOrigin};
+use super::enforced::Enforced;
 use super::records::{PodRecord, ServiceRecord, SliceEndpoint, SliceRecord};
 
 /// All that is known of the cluster.

@@ -14,7 +14,7 @@ use http::{Request, Response, Uri};
 use http_body_util::{BodyExt as _, Empty};
 use hyper::body::{Body as _, Incoming};
 use hyper_util::rt::TokioIo;
-use mesh_core::jwt::{Keys, MAX_JWKS_LENGTH};
+use mesh_core::jwt::{KeyOrigin, KeyPlace, Keys, MAX_JWKS_LENGTH};
 use rustls::crypto::CryptoProvider;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject as _;
@@ -26,7 +26,6 @@ use tracing::warn;
 
 use super::guard::{Guard, Refused};
 use super::names::Names;
-use crate::index::enforced::{KeyOrigin, Place};
 
 /// The longest discovery document that is read, in bytes.
 const MAX_DISCOVERY_LENGTH: usize = 64 * 1024;
@@ -65,8 +64,8 @@ impl Client {
     /// When the origin cannot be asked, is refused, or does not answer with a key set in time.
     pub async fn fetch(&self, origin: &KeyOrigin, timeout: Duration) -> anyhow::Result<Arc<str>> {
         let jwks_uri = match &origin.place {
-            Place::Uri(uri) => uri.to_string(),
-            Place::Issuer(issuer) => self.discover(issuer, &origin.namespace, timeout).await?,
+            KeyPlace::Uri(uri) => uri.to_string(),
+            KeyPlace::Issuer(issuer) => self.discover(issuer, &origin.namespace, timeout).await?,
         };
         let body = self
             .get_in_time(&jwks_uri, &origin.namespace, MAX_JWKS_LENGTH, timeout)

@@ -1,9 +1,11 @@
-//! Keeps the keys of all origins that rules name: a task per origin fetches, waits, and fetches again.
+//! Keeps the keys of all origins that rules name: a task per origin fetches, waits, and fetches again, sooner when it is
+//! asked to.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use mesh_core::jwt::KeyOrigin;
 use mesh_wire::request_authentication::Jwks;
 use rand::Rng as _;
 use tokio::sync::{Semaphore, watch};
@@ -11,8 +13,8 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use super::asked::{Askings, Fetches};
 use super::client::{Client, is_refused};
-use crate::index::enforced::KeyOrigin;
 use crate::metrics::Metrics;
 
 /// The most origins that are asked; rules of further ones have no keys.
@@ -27,6 +29,10 @@ const BACK_OFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_s
 /// How long the last good keys stay when they cannot be fetched again.
 pub const KEEP: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// The least time from the end of a fetch to one that is asked for: a token with a made-up key costs its issuer no more
+/// than that, however many come. Shorter than a sidecar lets a request wait.
+pub const ASKED: Duration = Duration::from_secs(2);
+
 /// The origins that rules name, with the longest of their timeouts.
 pub type Wanted = BTreeMap<KeyOrigin, Duration>;
 
@@ -37,6 +43,8 @@ pub struct Times {
     pub refresh: Duration,
     /// From the last good fetch until its keys are dropped.
     pub keep: Duration,
+    /// From the end of a fetch to one that is asked for, at the least.
+    pub asked: Duration,
 }
 
 /// When keys in force were fetched, by origin; `None` where there are none.
@@ -49,6 +57,7 @@ pub async fn keep<P>(
     times: Times,
     mut wanted: watch::Receiver<Wanted>,
     publish: P,
+    askings: Askings,
     metrics: Arc<Metrics>,
 ) where
     P: Fn(&KeyOrigin, Option<Jwks>) + Clone + Send + Sync + 'static,
@@ -64,6 +73,7 @@ pub async fn keep<P>(
                 return true;
             }
             task.abort();
+            askings.end(origin);
             ages.lock().unwrap_or_else(PoisonError::into_inner).remove(origin);
             publish(origin, None);
             false
@@ -91,6 +101,7 @@ pub async fn keep<P>(
                 publish: publish.clone(),
                 metrics: metrics.clone(),
                 ages: ages.clone(),
+                fetches: askings.begin(&origin),
             };
             tasks.insert(origin, (say, tokio::spawn(one.run())));
         }
@@ -119,6 +130,7 @@ struct Origin<P> {
     publish: P,
     metrics: Arc<Metrics>,
     ages: Ages,
+    fetches: Arc<Fetches>,
 }
 
 impl<P: Fn(&KeyOrigin, Option<Jwks>)> Origin<P> {
@@ -130,8 +142,10 @@ impl<P: Fn(&KeyOrigin, Option<Jwks>)> Origin<P> {
                 // It is never closed.
                 let _permit = self.running.acquire().await;
                 let timeout = *self.timeout.borrow();
+                self.fetches.began();
                 self.client.fetch(&self.origin, timeout).await
             };
+            let fetched_any = fetched.is_ok();
             let wait = match fetched {
                 Ok(jwks) => {
                     failures = 0;
@@ -153,8 +167,19 @@ impl<P: Fn(&KeyOrigin, Option<Jwks>)> Origin<P> {
                     wait
                 }
             };
-            tokio::time::sleep(wait).await;
+            self.fetches.ended(fetched_any);
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = self.asked_for() => {}
+            }
         }
+    }
+
+    /// Waits until a fetch is asked for, and may be made.
+    async fn asked_for(&self) {
+        let distance = tokio::time::sleep(self.times.asked);
+        self.fetches.asked_for().await;
+        distance.await;
     }
 
     /// Goes on with the last good keys, or with none.

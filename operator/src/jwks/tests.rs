@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use mesh_core::authorization::matches::AddressRange;
+use mesh_core::jwt::{KeyOrigin, KeyPlace};
 use mesh_wire::request_authentication::Jwks;
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -17,25 +18,24 @@ use tokio_rustls::TlsAcceptor;
 use super::client::is_refused;
 use super::names::Names;
 use super::*;
-use crate::index::enforced::{KeyOrigin, Place};
 use crate::metrics::Metrics;
 
 const IN_TIME: Duration = Duration::from_secs(20);
 
-const JWKS: &str =
+pub(crate) const JWKS: &str =
     r#"{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"a","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
-const OTHER_JWKS: &str =
+pub(crate) const OTHER_JWKS: &str =
     r#"{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"b","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
 
 /// A server of one answer per path; it counts what it is asked.
-struct Server {
-    address: String,
-    asked: Arc<AtomicUsize>,
+pub(crate) struct Server {
+    pub(crate) address: String,
+    pub(crate) asked: Arc<AtomicUsize>,
 }
 
 type Answer = Arc<dyn Fn(&str) -> String + Send + Sync>;
 
-fn ok(body: &str) -> String {
+pub(crate) fn ok(body: &str) -> String {
     format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len())
 }
 
@@ -43,7 +43,7 @@ fn found(to: &str) -> String {
     format!("HTTP/1.1 302 Found\r\nlocation: {to}\r\ncontent-length: 0\r\n\r\n")
 }
 
-async fn serve(
+pub(crate) async fn serve(
     on: Ipv4Addr,
     tls: Option<TlsAcceptor>,
     answer: impl Fn(&str) -> String + Send + Sync + 'static,
@@ -106,7 +106,7 @@ fn certified() -> (String, TlsAcceptor) {
     (root.pem(), TlsAcceptor::from(Arc::new(config)))
 }
 
-fn client(blocked: &[&str], roots: Option<std::path::PathBuf>) -> Client {
+pub(crate) fn client(blocked: &[&str], roots: Option<std::path::PathBuf>) -> Client {
     let blocked = blocked
         .iter()
         .map(|range| AddressRange::parse(range).unwrap())
@@ -123,14 +123,14 @@ fn client(blocked: &[&str], roots: Option<std::path::PathBuf>) -> Client {
 fn uri(address: &str) -> KeyOrigin {
     KeyOrigin {
         namespace: "shop".into(),
-        place: Place::Uri(address.into()),
+        place: KeyPlace::Uri(address.into()),
     }
 }
 
 fn issuer(address: &str) -> KeyOrigin {
     KeyOrigin {
         namespace: "shop".into(),
-        place: Place::Issuer(address.into()),
+        place: KeyPlace::Issuer(address.into()),
     }
 }
 
@@ -285,6 +285,7 @@ async fn the_last_good_keys_stay_for_a_bounded_time() {
     let times = Times {
         refresh: Duration::from_millis(20),
         keep: Duration::from_millis(1500),
+        asked: Duration::ZERO,
     };
     let publish = move |origin: &KeyOrigin, state| {
         // The test may have seen enough.
@@ -295,6 +296,7 @@ async fn the_last_good_keys_stay_for_a_bounded_time() {
         times,
         wanted,
         publish,
+        Askings::default(),
         metrics.clone(),
     ));
     let known = |jwks: &str| (origin.clone(), Some(Jwks::Known(jwks.into())));
@@ -320,4 +322,77 @@ async fn the_last_good_keys_stay_for_a_bounded_time() {
     drop(want);
     keeping.await.unwrap();
     assert_eq!(metrics.jwks_missing.get(), 0);
+}
+
+#[tokio::test]
+async fn whoever_asks_gets_keys_of_now_and_an_origin_keeps_its_distance() {
+    const DISTANCE: Duration = Duration::from_millis(400);
+    let stage = Arc::new(AtomicUsize::new(0));
+    let now = stage.clone();
+    let server = serve(Ipv4Addr::LOCALHOST, None, move |_| match now.load(Ordering::SeqCst) {
+        0 => ok(JWKS),
+        1 => ok(OTHER_JWKS),
+        _ => "HTTP/1.1 503 Later\r\ncontent-length: 0\r\n\r\n".to_owned(),
+    })
+    .await;
+    let origin = uri(&format!("{}/keys", server.address));
+    let (say, mut said) = mpsc::unbounded_channel();
+    let (_want, wanted) = watch::channel(Wanted::from([(origin.clone(), IN_TIME)]));
+    let times = Times {
+        refresh: Duration::from_secs(3600),
+        keep: Duration::from_secs(3600),
+        asked: DISTANCE,
+    };
+    let publish = move |origin: &KeyOrigin, state| {
+        let _ = say.send((origin.clone(), state));
+    };
+    let askings = Askings::default();
+    let metrics = Arc::new(Metrics::new());
+    tokio::spawn(keep(
+        Arc::new(client(&[], None)),
+        times,
+        wanted,
+        publish,
+        askings.clone(),
+        metrics,
+    ));
+    assert_eq!(
+        said.recv().await.unwrap(),
+        (origin.clone(), Some(Jwks::Known(JWKS.into())))
+    );
+    assert!(!askings.ask(&uri("http://not.named/")).await);
+    let ask = |times: usize| {
+        let all: Vec<_> = (0..times)
+            .map(|_| {
+                let (askings, origin) = (askings.clone(), origin.clone());
+                tokio::spawn(async move { askings.ask(&origin).await })
+            })
+            .collect();
+        async move {
+            let mut answers = Vec::new();
+            for one in all {
+                answers.push(one.await.unwrap());
+            }
+            answers
+        }
+    };
+    stage.store(1, Ordering::SeqCst);
+    assert_eq!(ask(10).await, [true; 10]);
+    assert_eq!(server.asked.load(Ordering::SeqCst), 2, "one fetch for all");
+    // They are published before whoever asked is told.
+    assert_eq!(
+        said.try_recv().unwrap(),
+        (origin.clone(), Some(Jwks::Known(OTHER_JWKS.into())))
+    );
+    // What has not changed is an answer too, but not a fetch for each.
+    let began = std::time::Instant::now();
+    for _ in 0..3 {
+        assert_eq!(ask(5).await, [true; 5]);
+    }
+    assert!(began.elapsed() >= DISTANCE * 3, "{:?}", began.elapsed());
+    assert_eq!(server.asked.load(Ordering::SeqCst), 5);
+    assert!(said.try_recv().is_err());
+    stage.store(2, Ordering::SeqCst);
+    assert_eq!(ask(2).await, [false; 2]);
+    assert!(said.try_recv().is_err(), "the last good keys stay");
 }

@@ -72,6 +72,7 @@ impl Applier {
     pub(super) fn apply(&mut self, mesh: &Mesh, response: &DeltaDiscoveryResponse) -> Outcome {
         let refused = match response.type_url.as_str() {
             type_url::DESTINATION => return self.destinations(mesh, response),
+            type_url::KEY_REFRESH => return refreshed(mesh, response),
             type_url::TRUST_BUNDLE => own(mesh, response, trust_bundle, Mesh::set_trust),
             type_url::WORKLOAD => own(mesh, response, workload, Mesh::set_workload),
             type_url::INBOUND_POLICY => own(mesh, response, inbound, Mesh::set_inbound),
@@ -200,6 +201,29 @@ fn own<T>(
         mesh.updated();
     }
     refused
+}
+
+/// Takes answers about keys that were to be fetched again. Each ends its subscription.
+fn refreshed(mesh: &Mesh, response: &DeltaDiscoveryResponse) -> Outcome {
+    let mut outcome = Outcome::default();
+    let mut reasons = Reasons::default();
+    for resource in &response.resources {
+        let answer = message::<wire::KeyRefresh>(resource, type_url::KEY_REFRESH);
+        // What cannot be read says nothing of the keys.
+        let looked = answer.as_ref().is_ok_and(|answer| answer.fetched);
+        if let Err(refusal) = &answer {
+            reasons.add(&resource.name, refusal);
+        }
+        mesh.keys().answered(&resource.name, looked);
+        outcome.unwanted.push(resource.name.clone());
+    }
+    for name in &response.removed_resources {
+        // The operator does not fetch for us what our rules do not name: the next rules will say so.
+        mesh.keys().answered(name, true);
+        outcome.unwanted.push(name.clone());
+    }
+    outcome.refused = reasons.text();
+    outcome
 }
 
 fn trust_bundle(resource: &Resource) -> Result<TrustBundle, Refusal> {

@@ -1,12 +1,12 @@
 //! What decides about calls to the pod beside PeerAuthentication, made once from what the operator sent and read by every
 //! request.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use mesh_core::authorization::Policies;
 use mesh_core::ext_authz::{Provider, Providers};
-use mesh_core::jwt::{Authenticator, KeySource, Keys, KeysError};
+use mesh_core::jwt::{Authenticator, KeyOrigin, KeySource, Keys, KeysError};
 use mesh_core::request::Normalization;
 use mesh_wire::authorization::AuthorizationPolicies;
 use mesh_wire::request_authentication::{Jwks, RequestAuthentications};
@@ -96,6 +96,8 @@ impl Compiled {
 #[derive(Debug, Clone)]
 pub(super) struct Ready {
     pub(super) received: Arc<RequestAuthentications>,
+    /// Where their keys are fetched, each once, by name.
+    pub(super) origins: Arc<[Arc<str>]>,
     pub(super) tokens: Arc<Authenticator>,
 }
 
@@ -106,6 +108,7 @@ impl Ready {
     /// The policy and issuer whose keys cannot be read.
     pub(super) fn new(received: RequestAuthentications) -> Result<Self, UnreadableKeys> {
         let mut rules = Vec::new();
+        let mut origins: BTreeSet<Arc<str>> = BTreeSet::new();
         for policy in &received.policies {
             for (rule, jwks) in &policy.rules {
                 let keys = match jwks {
@@ -117,11 +120,15 @@ impl Ready {
                     Jwks::Missing(reason) if matches!(rule.keys, KeySource::Inline(_)) => Keys::unusable(reason),
                     Jwks::Missing(reason) => Keys::not_fetched(reason),
                 };
-                rules.push((rule.clone(), keys));
+                let origin: Option<Arc<str>> =
+                    KeyOrigin::of(&policy.namespace, rule).map(|origin| origin.name().into());
+                origins.extend(origin.clone());
+                rules.push((rule.clone(), keys.fetched_from(origin)));
             }
         }
         Ok(Self {
             received: Arc::new(received),
+            origins: origins.into_iter().collect(),
             tokens: Arc::new(Authenticator::new(rules)),
         })
     }

@@ -200,9 +200,18 @@ impl Client {
     }
 }
 
-/// Takes names off the queue while no operator could be asked: whatever is in the table is subscribed to on the next stream.
+/// Takes names off the queues while no operator could be asked: whatever is in the table is subscribed to on the next stream,
+/// and keys without an answer are asked for again.
 async fn discard(requests: &mut Requests) -> Infallible {
-    while requests.names.recv().await.is_some() {}
+    loop {
+        let more = tokio::select! {
+            name = requests.names.recv() => name.is_some(),
+            name = requests.keys.recv() => name.is_some(),
+        };
+        if !more {
+            break;
+        }
+    }
     // The mesh that this client writes holds the sending half, so the queue does not end.
     std::future::pending().await
 }

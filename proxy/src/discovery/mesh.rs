@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use mesh_core::destination::Destination;
+use mesh_core::jwt::UnknownKey;
 use mesh_core::peer_authentication::{Effective, PortMode};
 use mesh_wire::authorization::AuthorizationPolicies;
 use mesh_wire::convert::{TrustBundle, Workload};
@@ -16,6 +17,7 @@ use tokio::sync::{mpsc, watch};
 use super::authorization::{Authorization, Compiled, Parts, Ready};
 use super::candidates::Candidates;
 use super::freshness::{Freshness, Moment};
+use super::keys::{KeyWait, Keys, NoWait};
 use super::name::{Kind, Name};
 use super::table::{Forget, Inserted, Known, Slot, Table};
 
@@ -34,6 +36,10 @@ pub struct Limits {
     pub first_use: Duration,
     /// The most changes of subscriptions that wait for the client.
     pub queue: usize,
+    /// How long a request waits for a key that its token asks for and that is not known.
+    pub key_wait: Duration,
+    /// The least time between two askings for keys of one origin.
+    pub keys_apart: Duration,
 }
 
 impl Default for Limits {
@@ -45,6 +51,8 @@ impl Default for Limits {
             forget_after: Duration::from_secs(600),
             first_use: Duration::from_secs(5),
             queue: 1024,
+            key_wait: Duration::from_secs(5),
+            keys_apart: Duration::from_secs(1),
         }
     }
 }
@@ -76,6 +84,8 @@ pub enum Answer {
 #[derive(Debug)]
 pub struct Requests {
     pub(super) names: mpsc::Receiver<Arc<str>>,
+    /// Origins whose keys are asked for.
+    pub(super) keys: mpsc::Receiver<Arc<str>>,
 }
 
 /// What the operator said. Cheap to clone.
@@ -120,6 +130,7 @@ struct Shared {
     addresses: Table,
     peers: Table,
     requests: mpsc::Sender<Arc<str>>,
+    keys: Arc<Keys>,
     connected: AtomicBool,
     /// When that last changed.
     connection_changed: Moment,
@@ -135,6 +146,7 @@ impl Mesh {
     #[must_use]
     pub fn new(limits: Limits) -> (Self, Requests) {
         let (requests, names) = mpsc::channel(limits.queue.max(1));
+        let (keys, asked) = Keys::new(limits);
         let shared = Shared {
             limits,
             workload: ArcSwap::default(),
@@ -151,6 +163,7 @@ impl Mesh {
             addresses: Table::new(limits.addresses),
             peers: Table::new(limits.peers),
             requests,
+            keys,
             connected: AtomicBool::new(false),
             connection_changed: Moment::default(),
             last_update: Moment::default(),
@@ -161,7 +174,7 @@ impl Mesh {
             Self {
                 shared: Arc::new(shared),
             },
-            Requests { names },
+            Requests { names, keys: asked },
         )
     }
 
@@ -292,6 +305,14 @@ impl Mesh {
             Some(name) => self.ask(&self.shared.peers, &name).await,
             None => Answer::Absent,
         }
+    }
+
+    /// Waits for keys that a request's tokens ask for and that are not known: the operator is asked to fetch them again.
+    ///
+    /// # Errors
+    /// [`NoWait`], where there is nothing to wait for.
+    pub fn wait_for_keys(&self, unknown: &[UnknownKey]) -> Result<KeyWait, NoWait> {
+        self.shared.keys.wait(unknown)
     }
 
     /// Whether a stream to an operator is open.
@@ -437,7 +458,9 @@ impl Mesh {
 
     pub(super) fn set_tokens(&self, tokens: Ready, version: &str) {
         version.clone_into(&mut self.versions().tokens);
+        let origins = tokens.origins.clone();
         self.change_authorization(|parts| parts.tokens = Some(tokens));
+        self.shared.keys.renewed(&origins);
     }
 
     pub(super) fn set_candidates(&self, candidates: Option<Candidates>, version: &str) {
@@ -465,6 +488,10 @@ impl Mesh {
     #[must_use]
     pub fn own_versions(&self) -> OwnVersions {
         self.versions().clone()
+    }
+
+    pub(super) fn keys(&self) -> &Keys {
+        &self.shared.keys
     }
 
     pub(super) fn has_workload(&self) -> bool {

@@ -9,6 +9,8 @@
 //! A proxy outlives its control plane: what was received stays in force while no operator answers, and nothing is forgotten
 //! meanwhile. What does not decode is refused with the reason, and the last good one stays in force. All of it is kept in a
 //! file too ([`saved`]), for a proxy that starts again meanwhile.
+//!
+//! A request whose token names a key that is not known waits while the operator fetches that issuer's keys again ([`keys`]).
 
 mod apply;
 mod authorization;
@@ -16,6 +18,7 @@ mod candidates;
 mod client;
 mod connect;
 mod freshness;
+mod keys;
 mod mesh;
 mod name;
 mod saved;
@@ -27,6 +30,7 @@ pub use authorization::{Authorization, Authorizers};
 pub use candidates::{Candidates, Set as CandidateSet, Why};
 pub use client::{Backoff, Client};
 pub use connect::ConnectError;
+pub use keys::{KeyWait, NoWait};
 pub use mesh::{Answer, Limits, Lookup, Mesh, OwnVersions, Requests};
 pub use saved::{File, SavedError};
 pub use snapshot::{Found, destination_bytes};

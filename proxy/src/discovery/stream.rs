@@ -9,7 +9,7 @@ use envoy_types::pb::envoy::config::core::v3::Node;
 use envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
 use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 use envoy_types::pb::google::rpc::Status as RpcStatus;
-use mesh_wire::resources::{SELF_NAME, type_url};
+use mesh_wire::resources::{SELF_NAME, TAKES_KEY_REFRESH, type_url};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
@@ -86,10 +86,13 @@ pub(super) async fn run(
         let _ = sender.try_send(request);
     }
     let open = client.delta_aggregated_resources(ReceiverStream::new(receiver));
-    let mut responses = tokio::time::timeout(OPEN_TIMEOUT, open)
+    let responses = tokio::time::timeout(OPEN_TIMEOUT, open)
         .await
-        .map_err(|_| StreamError::NotOpened)??
-        .into_inner();
+        .map_err(|_| StreamError::NotOpened)??;
+    mesh.keys()
+        .set_taken(responses.metadata().contains_key(TAKES_KEY_REFRESH));
+    waiting.extend(mesh.keys().under_way().iter().map(|origin| refresh(origin)));
+    let mut responses = responses.into_inner();
     // An operator opens every stream before it looks whose it is; only one that answers serves us.
     let mut connected = None;
 
@@ -113,6 +116,11 @@ pub(super) async fn run(
                 if count > 0 {
                     waiting.push_back(subscriptions(mesh, &names));
                     names.clear();
+                }
+            }
+            Some(origin) = requests.keys.recv(), if waiting.len() < WAITING => {
+                if mesh.keys().are_taken() {
+                    waiting.push_back(refresh(&origin));
                 }
             }
         }
@@ -174,6 +182,15 @@ fn subscriptions(mesh: &Mesh, names: &[Arc<str>]) -> DeltaDiscoveryRequest {
         }
     }
     request
+}
+
+/// Asks for the keys of an origin to be fetched again.
+fn refresh(origin: &str) -> DeltaDiscoveryRequest {
+    DeltaDiscoveryRequest {
+        type_url: type_url::KEY_REFRESH.to_owned(),
+        resource_names_subscribe: vec![origin.to_owned()],
+        ..Default::default()
+    }
 }
 
 /// Puts a response into force and says what came of it.

@@ -1,10 +1,12 @@
 //! What AuthorizationPolicies and RequestAuthentications say of a connection or request, and what is told of it. Nothing is
-//! waited for but what a CUSTOM policy's provider answers, and where there are no policies nothing is looked at.
+//! waited for but what a CUSTOM policy's provider answers and a token's key that is not known yet, and where there are no
+//! policies nothing is looked at.
 
 use super::connection::Facts;
 use super::custom::{self, Consent};
 use super::denied::{Denied, Refused};
 use super::tls::Peer;
+use super::unknown_keys;
 use crate::denials::{Deed, cut};
 use crate::discovery::Authorization;
 use crate::ext_authz::verdict::Changes;
@@ -178,7 +180,7 @@ pub(super) async fn request(
     caller: &Caller,
     request: &mut Request<RequestBody>,
 ) -> Result<Passed, Refused> {
-    let authorization = worker.mesh.authorization().ok_or(Refused::NoPolicy)?;
+    let mut authorization = worker.mesh.authorization().ok_or(Refused::NoPolicy)?;
     normalise(&authorization, request)?;
     let mut passed = Passed {
         claims: None,
@@ -187,7 +189,8 @@ pub(super) async fn request(
         changes: None,
     };
     if !authorization.tokens.is_empty() {
-        passed.claims = authenticate(worker, &authorization, caller, request)?;
+        passed.claims = authenticate(worker, &mut authorization, caller, request).await?;
+        passed.trusted_proxies = authorization.trusted_proxies;
     }
     if authorization.policies.is_empty() {
         return Ok(passed);
@@ -324,19 +327,28 @@ fn set_target(uri: &mut Uri, target: PathAndQuery) -> Option<()> {
     Some(())
 }
 
-/// Verifies a request's tokens, and takes out or adds what the rules say.
-fn authenticate(
+/// Verifies a request's tokens, and takes out or adds what the rules say. Where it had to wait for a key, `authorization` is
+/// what is in force then.
+async fn authenticate(
     worker: &Worker,
-    authorization: &Authorization,
+    authorization: &mut Arc<Authorization>,
     caller: &Caller,
     request: &mut Request<RequestBody>,
 ) -> Result<Option<Arc<Claims>>, Refused> {
-    let tokens = &authorization.tokens;
     let target = request.uri().path_and_query().map_or("/", PathAndQuery::as_str);
     let authenticated = if is_cors_preflight(request.method(), request.headers()) {
-        tokens.pass_by()
+        authorization.tokens.pass_by()
     } else {
-        let result = tokens.authenticate(request.headers(), target, SystemTime::now());
+        let mut result = authorization
+            .tokens
+            .authenticate(request.headers(), target, SystemTime::now());
+        if let Err(refusal) = &result
+            && !refusal.unknown_keys().is_empty()
+        {
+            let (headers, refusal) = (request.headers(), refusal.clone());
+            // Apart, so that requests whose keys are known carry nothing of it.
+            result = Box::pin(unknown_keys::wait(worker, authorization, headers, target, refusal)).await;
+        }
         result.map_err(|refusal| Refused::Denied(Box::new(unauthenticated(worker, caller, request, &refusal))))?
     };
     authenticated.edits.apply(request.headers_mut());

@@ -9,6 +9,7 @@ use super::claims::Claims;
 use super::edits::Edits;
 use super::keys::Keys;
 use super::locations::{self, Locations, Place};
+use super::origin::{KeyId, UnknownKey};
 use super::refusal::{Reason, Refusal};
 use super::rule::Rule;
 use super::token::Token;
@@ -24,6 +25,9 @@ use std::time::SystemTime;
 
 /// The most tokens that a request may bring.
 const MAX_TOKENS: usize = 16;
+
+/// The most keys that a refusal names.
+const MAX_UNKNOWN_KEYS: usize = 16;
 
 /// Claims whose text is a list without a rule's saying so.
 const SPACE_DELIMITED: [&str; 2] = ["permission", "scope"];
@@ -119,6 +123,7 @@ impl Authenticator {
         let mut seen: Vec<Seen<'_>> = Vec::new();
         let mut stripped: Vec<Place<'_>> = Vec::new();
         let mut statuses: Vec<Option<Reason>> = Vec::new();
+        let mut unknown_keys: Vec<UnknownKey> = Vec::new();
         let mut taken_by = None;
         for (index, rule) in self.rules.iter().enumerate() {
             let mut found: Vec<(usize, Place<'_>)> = Vec::new();
@@ -136,13 +141,13 @@ impl Authenticator {
                 found.push((position, place));
             });
             if too_many {
-                return Err(Refusal::new(Reason::TooManyTokens));
+                return Err(Refusal::new(Reason::TooManyTokens, Vec::new()));
             }
             let (mut status, mut first) = (None, None);
             // As in Envoy the last place is looked at first, and the first place's token counts.
             for (position, place) in found.iter().rev() {
                 let token = &mut seen[*position];
-                match self.verify(index, token, now) {
+                match self.verify(index, token, now, &mut unknown_keys) {
                     Ok(verified) => {
                         token.taken = true;
                         if !rule.rule.forward_original_token {
@@ -164,7 +169,7 @@ impl Authenticator {
         match taken_by {
             Some(verified) => {
                 if let Some(reason) = seen.iter().filter(|seen| !seen.taken).find_map(|seen| seen.fault) {
-                    return Err(Refusal::new(reason));
+                    return Err(Refusal::new(reason, unknown_keys));
                 }
                 passes.edits.added.clone_from(&verified.headers);
                 strip(&stripped, headers, path_and_query, &mut passes.edits);
@@ -172,7 +177,7 @@ impl Authenticator {
                 Ok(passes)
             }
             None if seen.is_empty() => Ok(passes),
-            None => Err(Refusal::new(overall(&statuses))),
+            None => Err(Refusal::new(overall(&statuses), unknown_keys)),
         }
     }
 
@@ -188,7 +193,14 @@ impl Authenticator {
     }
 
     /// Verifies a token by a rule, in the order in which Envoy does: form, issuer, time, audience, signature.
-    fn verify(&self, index: usize, token: &Seen<'_>, now: SystemTime) -> Result<Arc<Verified>, Reason> {
+    /// A key that is not known is added to `unknown`, where there may be newer ones.
+    fn verify(
+        &self,
+        index: usize,
+        token: &Seen<'_>,
+        now: SystemTime,
+        unknown: &mut Vec<UnknownKey>,
+    ) -> Result<Arc<Verified>, Reason> {
         let rule = &self.rules[index];
         if let Some(known) = &token.cached {
             if known.rule == index {
@@ -212,12 +224,20 @@ impl Authenticator {
         if !rule.is_for(&parsed.payload) {
             return Err(Reason::Audience);
         }
-        rule.keys.verify(
-            parsed.algorithm,
-            parsed.key_id.as_deref(),
-            parsed.signed.as_bytes(),
-            &parsed.signature,
-        )?;
+        let key_id = parsed.key_id.as_deref();
+        let signed = parsed.signed.as_bytes();
+        if let Err(reason) = rule.keys.verify(parsed.algorithm, key_id, signed, &parsed.signature) {
+            if let (Reason::UnknownKey, Some(origin)) = (reason, rule.keys.origin()) {
+                let key = UnknownKey {
+                    origin: origin.clone(),
+                    id: KeyId::new(parsed.algorithm, key_id),
+                };
+                if unknown.len() < MAX_UNKNOWN_KEYS && !unknown.contains(&key) {
+                    unknown.push(key);
+                }
+            }
+            return Err(reason);
+        }
         let verified = Arc::new(Verified {
             rule: index,
             validity: parsed.validity,

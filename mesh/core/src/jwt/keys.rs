@@ -23,6 +23,7 @@ const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
 pub struct Keys {
     found: Arc<[Key]>,
     missing: Option<(Reason, Arc<str>)>,
+    origin: Option<Arc<str>>,
 }
 
 struct Key {
@@ -89,6 +90,7 @@ impl Keys {
             1..=MAX_KEYS => Ok(Self {
                 found: found.into(),
                 missing: None,
+                origin: None,
             }),
             too_many => Err(KeysError::TooMany(too_many)),
         }
@@ -110,7 +112,20 @@ impl Keys {
         Self {
             found: Arc::new([]),
             missing: Some((reason, why.into())),
+            origin: None,
         }
+    }
+
+    /// The same keys, fetched from where this [name](super::KeyOrigin::name) says: there may be newer ones.
+    #[must_use]
+    pub fn fetched_from(self, origin: Option<Arc<str>>) -> Self {
+        Self { origin, ..self }
+    }
+
+    /// Where they were fetched.
+    #[must_use]
+    pub fn origin(&self) -> Option<&Arc<str>> {
+        self.origin.as_ref()
     }
 
     /// Why there are none.

@@ -1,5 +1,6 @@
 //! Why a request was refused, in the words of Envoy's filter, so that what reads logs and answers goes on working.
 
+use super::origin::UnknownKey;
 use std::fmt::Write as _;
 
 /// The longest path that a `WWW-Authenticate` header repeats, as in Envoy.
@@ -108,25 +109,34 @@ impl Reason {
 }
 
 /// A request that is refused for its token.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{}", .0.message())]
-pub struct Refusal(Reason);
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}", .reason.message())]
+pub struct Refusal {
+    reason: Reason,
+    unknown_keys: Vec<UnknownKey>,
+}
 
 impl Refusal {
-    pub(super) const fn new(reason: Reason) -> Self {
-        Self(reason)
+    pub(super) const fn new(reason: Reason, unknown_keys: Vec<UnknownKey>) -> Self {
+        Self { reason, unknown_keys }
     }
 
     /// What is wrong.
     #[must_use]
     pub const fn reason(&self) -> Reason {
-        self.0
+        self.reason
+    }
+
+    /// The keys that its tokens ask for and that were not among those fetched. Once they are, the request may pass.
+    #[must_use]
+    pub fn unknown_keys(&self) -> &[UnknownKey] {
+        &self.unknown_keys
     }
 
     /// The answer's status: 401, and 403 for a token that is for others, as in Envoy.
     #[must_use]
     pub const fn status(&self) -> u16 {
-        match self.0 {
+        match self.reason {
             Reason::Audience => 403,
             _ => 401,
         }
@@ -135,7 +145,7 @@ impl Refusal {
     /// The answer's body.
     #[must_use]
     pub const fn message(&self) -> &'static str {
-        self.0.message()
+        self.reason.message()
     }
 
     /// The response code detail: `jwt_authn_access_denied{Jwt_is_expired}`.

@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::feeds::{take_authorization_policy, take_request_authentication};
-use crate::index::enforced::{KeyOrigin, Place};
 use mesh_core::authorization::policy::Action;
+use mesh_core::jwt::{KeyOrigin, KeyPlace};
 use mesh_wire::authorization::AuthorizationPolicies;
 use mesh_wire::delta::Encoded;
 use mesh_wire::request_authentication::{Jwks, RequestAuthentications};
@@ -256,12 +256,12 @@ fn rules_come_with_their_keys() {
     };
     is(missing(), missing());
     assert_eq!(believed(&index, ("shop", "cart")), []);
-    let origin = |namespace: &str, place: Place| KeyOrigin {
+    let origin = |namespace: &str, place: KeyPlace| KeyOrigin {
         namespace: namespace.into(),
         place,
     };
-    let uri = origin("shop", Place::Uri("http://keys/jwks".into()));
-    let issuer = origin("shop", Place::Issuer("https://found.example".into()));
+    let uri = origin("shop", KeyPlace::Uri("http://keys/jwks".into()));
+    let issuer = origin("shop", KeyPlace::Issuer("https://found.example".into()));
     let origins = index.read(|world, _| world.enforced().key_origins());
     assert!(origins.into_keys().eq([uri.clone(), issuer.clone()]));
 
