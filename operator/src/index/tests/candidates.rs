@@ -3,8 +3,8 @@
 use super::*;
 use crate::feeds::{take_authorization_policy, take_policy, take_request_authentication};
 use crate::index::candidates::is_evaluated;
-use crate::index::enforced::{KeyOrigin, Place};
 use mesh_core::candidates::MOST_SETS;
+use mesh_core::jwt::{KeyOrigin, KeyPlace};
 use mesh_core::peer_authentication::PortMode;
 use mesh_wire::candidates::{CandidateSet, CandidateSets};
 use mesh_wire::request_authentication::Jwks;
@@ -260,7 +260,7 @@ fn keys_are_fetched_for_candidates_too() {
     let origins = index.read(|world, _| world.enforced().key_origins());
     let origin = KeyOrigin {
         namespace: "shop".into(),
-        place: Place::Uri("http://keys/jwks".into()),
+        place: KeyPlace::Uri("http://keys/jwks".into()),
     };
     assert!(origins.contains_key(&origin), "{origins:?}");
     let keys = || {
