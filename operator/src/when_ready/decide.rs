@@ -214,6 +214,7 @@ mod tests {
         let next = decide(&walk.view, walk.watched);
         assert!(!next.unobserved);
         assert_eq!(next.watched.quiet_since, START);
+        walk.watched = Some(next.watched);
         assert_eq!(walk.after(DAY / 2 - MOST_UNOBSERVED).state, State::Ready);
 
         let mut walk = Walk::new();

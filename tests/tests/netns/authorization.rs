@@ -610,23 +610,37 @@ fn a_denial_explains_itself() {
 }
 
 /// An issuer with one key.
-pub(crate) struct Issuer(KeyPair);
+pub(crate) struct Issuer {
+    key: KeyPair,
+    id: &'static str,
+}
 
 impl Issuer {
     pub(crate) fn new() -> Self {
-        Self(KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap())
+        Self::named("a")
+    }
+
+    /// Whose key has that `kid`.
+    pub(crate) fn named(id: &'static str) -> Self {
+        let key = KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
+        Self { key, id }
+    }
+
+    /// The key as a JWK.
+    pub(crate) fn key(&self) -> Value {
+        let x = URL_SAFE_NO_PAD.encode(self.key.der_bytes());
+        json!({"kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "kid": self.id, "x": x})
     }
 
     pub(crate) fn keys(&self) -> String {
-        let x = URL_SAFE_NO_PAD.encode(self.0.der_bytes());
-        json!({"keys": [{"kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "kid": "a", "x": x}]}).to_string()
+        json!({"keys": [self.key()]}).to_string()
     }
 
     pub(crate) fn token(&self, claims: &Value) -> String {
-        let head = json!({"alg": "EdDSA", "kid": "a", "typ": "JWT"});
+        let head = json!({"alg": "EdDSA", "kid": self.id, "typ": "JWT"});
         let [head, claims] = [&head, claims].map(|part| URL_SAFE_NO_PAD.encode(part.to_string()));
         let signed = format!("{head}.{claims}");
-        let signature = URL_SAFE_NO_PAD.encode(self.0.sign(signed.as_bytes()).unwrap());
+        let signature = URL_SAFE_NO_PAD.encode(self.key.sign(signed.as_bytes()).unwrap());
         format!("{signed}.{signature}")
     }
 }

@@ -20,6 +20,7 @@ mod http;
 mod http2;
 mod identities;
 mod kernel_tls;
+mod keys;
 mod lifecycle;
 mod matrices;
 mod namespaces;
