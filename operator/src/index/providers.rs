@@ -34,19 +34,23 @@ pub fn problem(world: &World, mesh: &MeshFacts, policy: &Named) -> Option<String
         return Some(format!("Service {} has no port {}", provider.host, provider.port));
     }
     let root = &mesh.root_namespace;
-    let mut pods = world
+    let pods = world
         .pods_of(policy, &entry.target, root)
         .filter(|(_, pod)| pod.uses_certificate);
-    pods.find_map(|(pod, record)| {
-        let mut others = world
+    // The first by name of those that there are, so that what is said stays the same.
+    let others = pods.filter_map(|(pod, record)| {
+        let concerning = world
             .enforced()
             .authorization()
             .concerning(root, &pod.0, &record.labels);
-        let other = others.find(|other| asks(&other.policy).is_some_and(|other| other != name))?;
-        Some(format!(
+        let others = concerning.filter(|other| asks(&other.policy).is_some_and(|other| other != name));
+        Some((pod, others.map(|other| &other.name).min()?))
+    });
+    others.min().map(|(pod, other)| {
+        format!(
             "{}/{} names another provider for pod {}/{}, and a workload may have one",
-            other.name.0, other.name.1, pod.0, pod.1
-        ))
+            other.0, other.1, pod.0, pod.1
+        )
     })
 }
 
