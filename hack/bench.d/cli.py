@@ -2,26 +2,21 @@
 
 import argparse
 import datetime
-import fcntl
 import json
 import os
 import re
-import resource
-import shutil
-import signal
 import subprocess
 import tempfile
 import time
 from pathlib import Path
 
+import alone
 import planes
 import report
 import tools
 from load import FULL, QUICK, Load, LoadFailed
 from pods import NotReady, Pods, prepare
 
-LOCK = Path("/run/lock/pinnace-bench.lock")
-PREFIX = "pinnace-bench-"
 MAXIMUM_ROUNDS = 50
 
 
@@ -50,27 +45,14 @@ def arguments():
 def main():
     """Runs the benchmark; the status is 1 if any load failed."""
     asked = arguments()
-    if os.geteuid() != 0:
-        raise SystemExit("hack/bench needs root: it makes network namespaces")
-    os.environ["PATH"] += ":/usr/sbin:/sbin"
-    lock = open(LOCK, "a+")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        raise SystemExit("another hack/bench is running: two would measure each other") from None
-    _remove_leftover(lock)
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupted)
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(20000, hard) if hard > 0 else 20000, hard))
-
+    lock = alone.begin("hack/bench")
     chosen = [planes.EVERY[name] for name in asked.planes]
     seconds = QUICK if asked.quick else FULL
     try:
         binaries, oha = _tools(chosen)
         print(f"{asked.rounds} rounds of {len(chosen)} data planes, about"
               f" {asked.rounds * len(chosen) * seconds.total() / 60:.0f} minutes", flush=True)
-        with tempfile.TemporaryDirectory(prefix=PREFIX) as folder:
+        with tempfile.TemporaryDirectory(prefix=alone.PREFIX) as folder:
             print(folder, file=lock, flush=True)
             samples = _rounds(chosen, asked.rounds, Path(folder), binaries, oha, seconds)
     except KeyboardInterrupt:
@@ -95,15 +77,6 @@ def _tools(chosen):
     if "pinnace" in needs:
         binaries |= tools.pinnace()
     return binaries, tools.oha()
-
-
-def _remove_leftover(lock):
-    """Removes the folder that a run wrote into the lock before it was killed."""
-    lock.seek(0)
-    for line in lock.read().splitlines():
-        if Path(line).name.startswith(PREFIX) and Path(line).parent == Path(tempfile.gettempdir()):
-            shutil.rmtree(line, ignore_errors=True)
-    lock.truncate(0)
 
 
 def _rounds(chosen, rounds, folder, binaries, oha, seconds):
@@ -154,9 +127,3 @@ def _machine():
     memory = int(re.search(r"MemTotal:\s+(\d+)", Path("/proc/meminfo").read_text())[1]) / 1024**2
     kernel = re.match(r"[\d.]+", os.uname().release)[0].rstrip(".")
     return f"{model[1] if model else os.uname().machine}, {os.cpu_count()} cores, {memory:.0f} GiB, Linux {kernel}"
-
-
-def _interrupted(*_):
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
-    raise KeyboardInterrupt

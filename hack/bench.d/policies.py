@@ -6,14 +6,10 @@ do not match and ALLOW rules of which the last does.
 
 import argparse
 import base64
-import fcntl
 import json
 import math
-import os
 import re
-import resource
 import shutil
-import signal
 import statistics
 import subprocess
 import sys
@@ -21,8 +17,8 @@ import tempfile
 import time
 from pathlib import Path
 
+import alone
 import tools
-from cli import LOCK, PREFIX
 from load import LoadFailed
 from names import CLIENT, HOST_HEADER, SERVER, URL
 from pinnace import Pinnace, mesh
@@ -69,25 +65,15 @@ def arguments():
 def main():
     """Measures and prints; the status is 1 if policies cost more than they may."""
     asked = arguments()
-    if os.geteuid() != 0:
-        raise SystemExit("hack/bench-policies needs root: it makes network namespaces")
-    os.environ["PATH"] += ":/usr/sbin:/sbin"
-    lock = open(LOCK, "a+")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        raise SystemExit("another benchmark is running: two would measure each other") from None
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupted)
+    lock = alone.begin("hack/bench-policies")
     tools.packages([])
     if asked.requests and not shutil.which("valgrind"):
         raise SystemExit("valgrind is lacking: apt-get install valgrind")
     binaries = _given(asked.bins) if asked.bins else tools.pinnace()
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(20000, hard) if hard > 0 else 20000, hard))
     good = True
     try:
-        with tempfile.TemporaryDirectory(prefix=PREFIX) as folder:
+        with tempfile.TemporaryDirectory(prefix=alone.PREFIX) as folder:
+            print(folder, file=lock, flush=True)
             bench = Bench(Path(folder), binaries, tools.oha(), asked)
             if asked.requests:
                 good &= bench.instructions()
@@ -273,9 +259,3 @@ def _resources(jwks):
     policies.append(f"kind: RequestAuthentication\nmetadata: {{name: jwt, namespace: default}}\n"
                     f"spec: {{{selector}, jwtRules: [{{issuer: {ISSUER}, audiences: [shop], jwks: '{jwks}'}}]}}")
     return "".join(f"---\napiVersion: security.istio.io/v1\n{policy}\n" for policy in policies)
-
-
-def _interrupted(*_):
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
-    raise KeyboardInterrupt
