@@ -11,7 +11,7 @@ use mesh_core::request::Normalization;
 use mesh_wire::authorization::AuthorizationPolicies;
 use mesh_wire::request_authentication::{Jwks, RequestAuthentications};
 
-use super::candidates::Candidates;
+use super::candidates::{Candidates, Set};
 
 /// What is in force.
 #[derive(Debug, Clone)]
@@ -28,6 +28,13 @@ pub struct Authorization {
     pub trusted_proxies: u32,
     /// What is tried beside it; `None` where nothing is.
     pub candidates: Option<Arc<Candidates>>,
+}
+
+impl Authorization {
+    /// The sets of candidates that are tried beside it.
+    pub fn candidate_sets(&self) -> impl Iterator<Item = &Set> {
+        self.candidates.iter().flat_map(|candidates| &candidates.sets)
+    }
 }
 
 /// The providers that the CUSTOM policies in force ask, or why one cannot be asked.

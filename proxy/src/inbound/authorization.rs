@@ -149,10 +149,7 @@ async fn opaque(
         Box::pin(custom::connection(worker, &authorization, caller, custom, &facts)).await?;
         *consent = Consent::of(custom);
     }
-    match decide(worker, &authorization, caller, &facts, first) {
-        None => Ok(()),
-        Some(denied) => Err(denied),
-    }
+    decide(worker, &authorization, caller, &facts, first)
 }
 
 /// Whether an opaque connection would be denied without asking anybody, without a word of it.
@@ -199,22 +196,23 @@ pub(super) async fn request(
     let claims = passed.claims.as_deref();
     let http = http_of(request, claims);
     let facts = caller.facts(remote(http.headers), Some(http));
-    if let Some(custom) = custom::to_ask(&authorization, &facts, &passed.consent) {
-        // Boxed, so that a request about which nobody is asked does not carry this path's state.
-        let asked = Box::pin(custom::request(worker, &authorization, caller, custom, claims, request));
-        let changes = asked.await?;
-        if changes.apply(request).map_err(|_| Refused::Target)? {
-            normalise(&authorization, request)?;
-        }
-        passed.consent = Consent::of(custom);
-        passed.changes = Some(changes);
+    let Some(custom) = custom::to_ask(&authorization, &facts, &passed.consent) else {
+        decide(worker, &authorization, caller, &facts, true)?;
+        return Ok(passed);
+    };
+    // Boxed, so that a request about which nobody is asked does not carry this path's state.
+    let asked = Box::pin(custom::request(worker, &authorization, caller, custom, claims, request));
+    let changes = asked.await?;
+    if changes.apply(request).map_err(|_| Refused::Target)? {
+        normalise(&authorization, request)?;
     }
+    passed.consent = Consent::of(custom);
+    passed.changes = Some(changes);
+    // What the answer has changed is decided about as it is now.
     let http = http_of(request, passed.claims.as_deref());
     let facts = caller.facts(remote(http.headers), Some(http));
-    match decide(worker, &authorization, caller, &facts, true) {
-        None => Ok(passed),
-        Some(denied) => Err(Refused::Denied(Box::new(denied))),
-    }
+    decide(worker, &authorization, caller, &facts, true)?;
+    Ok(passed)
 }
 
 impl Opener {
@@ -228,6 +226,11 @@ impl Opener {
             claims: self.claims.as_deref(),
         };
         caller.facts(self.remote, Some(http))
+    }
+
+    /// Who has been asked about the request.
+    pub(super) fn consent(&self) -> Consent {
+        self.consent.clone()
     }
 }
 
@@ -258,13 +261,6 @@ impl Passed {
     }
 }
 
-impl Opener {
-    /// Who has been asked about the request.
-    pub(super) fn consent(&self) -> Consent {
-        self.consent.clone()
-    }
-}
-
 /// A request, as policies see it.
 pub(super) fn http_of<'a>(request: &'a Request<RequestBody>, claims: Option<&'a Claims>) -> Http<'a> {
     Http {
@@ -290,7 +286,7 @@ pub(super) fn tunnel<'a>(http: &Http<'a>) -> AskedRequest<'a> {
 }
 
 /// The authority as it was written.
-pub(super) fn host(request: &Request<RequestBody>) -> &str {
+fn host(request: &Request<RequestBody>) -> &str {
     match request.uri().authority() {
         Some(authority) => authority.as_str(),
         None => request
@@ -349,7 +345,7 @@ async fn authenticate(
             // Apart, so that requests whose keys are known carry nothing of it.
             result = Box::pin(unknown_keys::wait(worker, authorization, headers, target, refusal)).await;
         }
-        result.map_err(|refusal| Refused::Denied(Box::new(unauthenticated(worker, caller, request, &refusal))))?
+        result.map_err(|refusal| unauthenticated(worker, caller, request, &refusal))?
     };
     authenticated.edits.apply(request.headers_mut());
     if let Some(target) = authenticated.edits.path_and_query() {
@@ -377,13 +373,16 @@ fn unauthenticated(worker: &Worker, caller: &Caller, request: &Request<RequestBo
 }
 
 /// Decides by the policies that ask nobody, and tells of what is not simply let through.
+///
+/// # Errors
+/// The denial.
 fn decide(
     worker: &Worker,
     authorization: &Authorization,
     caller: &Caller,
     facts: &facts::Facts<'_>,
     first: bool,
-) -> Option<Denied> {
+) -> Result<(), Denied> {
     let policies = &authorization.policies;
     let status = StatusCode::FORBIDDEN;
     let decision = policies.decide(facts);
@@ -396,7 +395,7 @@ fn decide(
         }
     }
     let Outcome::Denied { by } = decision.outcome else {
-        return None;
+        return Ok(());
     };
     let detail = decision.outcome.detail().unwrap_or_default();
     let nearest = match by {
@@ -406,7 +405,7 @@ fn decide(
     let deed = if by.is_some() { Deed::Deny } else { Deed::AllowMiss };
     let denial = denial(caller, facts, detail.clone(), status);
     let id = worker.denials.note(deed, by, nearest.as_ref(), facts, denial);
-    Some(Denied::by_policy(detail, id))
+    Err(Denied::by_policy(detail, id))
 }
 
 /// What a record says of the call.

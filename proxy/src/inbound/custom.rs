@@ -77,8 +77,7 @@ pub(super) async fn request(
         length: request.body().size_hint().exact(),
         shown: shown.as_ref(),
     };
-    let answer = ask(worker, found, caller, custom, &facts, Some(asked)).await;
-    answer.map_err(|denied| Refused::Denied(Box::new(denied)))
+    Ok(ask(worker, found, caller, custom, &facts, Some(asked)).await?)
 }
 
 /// Asks about what is no request any more, or never was.

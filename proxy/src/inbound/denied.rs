@@ -105,6 +105,12 @@ impl Denied {
     }
 }
 
+impl From<Denied> for Refused {
+    fn from(denied: Denied) -> Self {
+        Self::Denied(Box::new(denied))
+    }
+}
+
 /// Why a request cannot be decided about.
 #[derive(Debug)]
 pub(super) enum Refused {

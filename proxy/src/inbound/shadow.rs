@@ -1,7 +1,7 @@
 //! What candidate sets would deny of the calls that pass: each set decides as if it was in force, and what it would deny is
 //! told. No call is changed or waits for it, and where there is no set a look is all that it costs.
 
-use super::authorization::{Caller, Opener, Passed, denial, host};
+use super::authorization::{Caller, Opener, Passed, denial, http_of};
 use crate::discovery::{Authorization, CandidateSet, Why};
 use crate::http::body::RequestBody;
 use crate::http::headers;
@@ -41,8 +41,7 @@ enum Tokens {
 /// Looks at a request before it is decided about; `None` where nothing is tried.
 pub(super) fn begin(worker: &Worker, request: &Request<RequestBody>) -> Option<Box<Trial>> {
     let authorization = worker.mesh.trying()?;
-    let sets = authorization.candidates.iter().flat_map(|candidates| &candidates.sets);
-    let tokens = sets.map(|set| match &set.tokens {
+    let tokens = authorization.candidate_sets().map(|set| match &set.tokens {
         None => Tokens::AsInForce,
         Some(rules) => Tokens::of(rules, request),
     });
@@ -70,23 +69,15 @@ impl Tokens {
 impl Trial {
     /// Tells what the sets would do to the request, which passes as it is now.
     pub(super) fn end(&self, worker: &Worker, caller: &Caller, passed: &Passed, request: &Request<RequestBody>) {
-        let sets = self
-            .authorization
-            .candidates
-            .iter()
-            .flat_map(|candidates| &candidates.sets);
-        for (set, tokens) in sets.zip(&self.tokens) {
+        for (set, tokens) in self.authorization.candidate_sets().zip(&self.tokens) {
             let (claims, map, refused) = match tokens {
                 Tokens::AsInForce => (passed.claims(), request.headers(), None),
                 Tokens::Taken(claims, headers) => (claims.as_deref(), headers, None),
                 Tokens::Refused(detail) => (None, request.headers(), Some(detail.as_str())),
             };
             let http = Http {
-                method: request.method().as_str(),
-                path: request.uri().path(),
-                host: host(request),
                 headers: map,
-                claims,
+                ..http_of(request, claims)
             };
             let remote = headers::remote(map, self.authorization.trusted_proxies);
             let facts = caller.facts(remote, Some(http));
@@ -108,7 +99,7 @@ pub(super) fn open(worker: &Worker, caller: &Caller, opener: Option<&Opener>, te
     if !tell {
         return Some(AGAIN);
     }
-    for set in authorization.candidates.iter().flat_map(|candidates| &candidates.sets) {
+    for set in authorization.candidate_sets() {
         let facts = match opener {
             None => caller.facts(None, None),
             Some(opener) => opener.facts(caller),
