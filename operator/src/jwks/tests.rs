@@ -268,16 +268,21 @@ async fn answers_are_bounded_and_must_be_keys() {
     assert!(format!("{error:#}").contains("no answer within 50ms"), "{error:#}");
 }
 
-#[tokio::test]
-async fn the_last_good_keys_stay_for_a_bounded_time() {
+/// A provider that has other keys at the next stage, and then is down.
+async fn changing() -> (Server, Arc<AtomicUsize>) {
     let stage = Arc::new(AtomicUsize::new(0));
     let now = stage.clone();
     let server = serve(Ipv4Addr::LOCALHOST, None, move |_| match now.load(Ordering::SeqCst) {
         0 => ok(JWKS),
         1 => ok(OTHER_JWKS),
         _ => "HTTP/1.1 503 Later\r\ncontent-length: 0\r\n\r\n".to_owned(),
-    })
-    .await;
+    });
+    (server.await, stage)
+}
+
+#[tokio::test]
+async fn the_last_good_keys_stay_for_a_bounded_time() {
+    let (server, stage) = changing().await;
     let origin = uri(&format!("{}/keys", server.address));
     let (say, mut said) = mpsc::unbounded_channel();
     let (want, wanted) = watch::channel(Wanted::from([(origin.clone(), IN_TIME)]));
@@ -327,14 +332,7 @@ async fn the_last_good_keys_stay_for_a_bounded_time() {
 #[tokio::test]
 async fn whoever_asks_gets_keys_of_now_and_an_origin_keeps_its_distance() {
     const DISTANCE: Duration = Duration::from_millis(400);
-    let stage = Arc::new(AtomicUsize::new(0));
-    let now = stage.clone();
-    let server = serve(Ipv4Addr::LOCALHOST, None, move |_| match now.load(Ordering::SeqCst) {
-        0 => ok(JWKS),
-        1 => ok(OTHER_JWKS),
-        _ => "HTTP/1.1 503 Later\r\ncontent-length: 0\r\n\r\n".to_owned(),
-    })
-    .await;
+    let (server, stage) = changing().await;
     let origin = uri(&format!("{}/keys", server.address));
     let (say, mut said) = mpsc::unbounded_channel();
     let (_want, wanted) = watch::channel(Wanted::from([(origin.clone(), IN_TIME)]));
