@@ -165,6 +165,9 @@ mod tests {
             mutual_tls,
             identity: identity.clone(),
             workload: Workload::default(),
+            locality: None,
+            weight: 1,
+            ranks: Box::default(),
         };
         let destination = Destination {
             host: "web.a.svc.cluster.local".into(),
@@ -176,6 +179,7 @@ mod tests {
             unready: Vec::new(),
             identities: identity.into_iter().collect(),
             tls,
+            ..Destination::default()
         };
         let server = Server {
             sidecar: server.is_some(),

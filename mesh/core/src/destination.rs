@@ -6,6 +6,8 @@
 use crate::client_tls::{ClientTls, MeshNames, Origination, TlsRule};
 use crate::identity::SpiffeId;
 use crate::protocol::Declared;
+use crate::routing::Routes;
+use crate::traffic::{Locality, Traffic};
 use crate::workload::Workload;
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
@@ -40,8 +42,8 @@ pub enum Resolution {
     OriginalDestination,
 }
 
-/// A destination and its endpoints: one versioned unit.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A destination, its endpoints, and where requests to it go: one versioned unit.
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Destination {
     /// The Service's fully qualified name; for a pod that is called directly, its address.
     pub host: Arc<str>,
@@ -63,6 +65,25 @@ pub struct Destination {
     pub identities: Vec<SpiffeId>,
     /// What a DestinationRule says of TLS; `None` is automatic mutual TLS.
     pub tls: Option<TlsRule>,
+    /// What it says of everything else, for the endpoints as a whole.
+    pub traffic: Arc<Traffic>,
+    /// The subsets that routes lead to.
+    pub subsets: Vec<Subset>,
+    /// Where a VirtualService sends what is meant for this destination; `None` is to the destination itself.
+    pub routes: Option<Arc<Routes>>,
+}
+
+/// Some of a destination's endpoints, as a DestinationRule has them under a name.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Subset {
+    /// `name`.
+    pub name: Arc<str>,
+    /// Which of [`Destination::endpoints`] belong to it, by their indices in ascending order.
+    pub endpoints: Vec<u32>,
+    /// What a DestinationRule says of TLS to them.
+    pub tls: Option<TlsRule>,
+    /// What it says of everything else.
+    pub traffic: Arc<Traffic>,
 }
 
 /// How a connection to an endpoint is secured.
@@ -89,6 +110,28 @@ pub struct Endpoint {
     pub identity: Option<SpiffeId>,
     /// What metrics say of the pod.
     pub workload: Workload,
+    /// Where it is; `None` where that is not known.
+    pub locality: Option<Arc<Locality>>,
+    /// Its share of requests beside others of the same place; 1 where nothing is said.
+    pub weight: u32,
+    /// What it has of the labels of `failoverPriority`, in their order; empty where the rule has none.
+    pub ranks: Box<[Box<str>]>,
+}
+
+impl Endpoint {
+    /// An endpoint of which nothing is known but its address: outside the mesh.
+    #[must_use]
+    pub fn at(address: SocketAddr) -> Self {
+        Self {
+            address,
+            mutual_tls: false,
+            identity: None,
+            workload: Workload::default(),
+            locality: None,
+            weight: 1,
+            ranks: Box::default(),
+        }
+    }
 }
 
 impl Destination {
@@ -187,6 +230,7 @@ mod tests {
                 rule: "shop/reviews".into(),
                 tls: Arc::new(tls),
             }),
+            ..Destination::default()
         }
     }
 
@@ -197,6 +241,9 @@ mod tests {
             mutual_tls,
             identity: None,
             workload: Workload::default(),
+            locality: None,
+            weight: 1,
+            ranks: Box::default(),
         };
         let automatic = destination(None);
         assert_eq!(automatic.security(&endpoint(true)), Security::Mesh);
@@ -256,6 +303,7 @@ mod tests {
                 unready: Vec::new(),
                 identities: Vec::new(),
                 tls: None,
+                ..Destination::default()
             };
             assert_eq!(destination.sni(), sni);
         }

@@ -1,5 +1,6 @@
 //! The mesh's domain: what an identity is, which policy governs a port, which protocol a port speaks, which names a
-//! Service answers to, when a certificate is renewed, which token proves who a request's user is.
+//! Service answers to, where requests go and how endpoints are used, when a certificate is renewed, which token proves who a
+//! request's user is.
 //!
 //! Nothing here does I/O, waits, or knows Kubernetes' object types. The webhook, the operator, the proxy and the command
 //! line decide with these functions, so they cannot disagree.
@@ -21,4 +22,6 @@ pub mod labels;
 pub mod peer_authentication;
 pub mod protocol;
 pub mod request;
+pub mod routing;
+pub mod traffic;
 pub mod workload;

@@ -373,6 +373,9 @@ impl TryFrom<&wire::Destination> for Destination {
                         found.ok_or(ConvertError::WorkloadIndex(index))?.clone()
                     }
                 },
+                locality: None,
+                weight: 1,
+                ranks: Box::default(),
             })
         };
         let resolution = match wire::Resolution::try_from(message.resolution) {
@@ -405,6 +408,7 @@ impl TryFrom<&wire::Destination> for Destination {
                 .collect::<Result<_, _>>()?,
             identities,
             tls: message.client_tls.as_ref().map(TlsRule::try_from).transpose()?,
+            ..Destination::default()
         })
     }
 }
@@ -466,6 +470,9 @@ mod tests {
             mutual_tls: identity.is_some(),
             identity: identity.cloned(),
             workload: "reviews".into(),
+            locality: None,
+            weight: 1,
+            ranks: Box::default(),
         };
         Destination {
             host: "reviews.shop.svc.cluster.local".into(),
@@ -483,6 +490,7 @@ mod tests {
                 rule: "shop/reviews".into(),
                 tls: std::sync::Arc::new(mesh_core::client_tls::ClientTls::Disable),
             }),
+            ..Destination::default()
         }
     }
 

@@ -87,6 +87,7 @@ fn service(world: &World, mesh: &MeshFacts, name: &Named, port: u16, tls: Option
         unready: unready.into_values().collect(),
         identities: identities.into_iter().collect(),
         tls,
+        ..Destination::default()
     })
 }
 
@@ -104,6 +105,7 @@ fn pod(world: &World, mesh: &MeshFacts, address: SocketAddr) -> Option<Destinati
         endpoints: vec![endpoint],
         unready: Vec::new(),
         tls: None,
+        ..Destination::default()
     })
 }
 
@@ -128,6 +130,9 @@ fn endpoint(world: &World, mesh: &MeshFacts, address: SocketAddr, rule: Option<&
             mutual_tls: false,
             identity: None,
             workload: workload::Workload::default(),
+            locality: None,
+            weight: 1,
+            ranks: Box::default(),
         };
     };
     let mutual_tls = brings_mutual_tls(rule, mesh.auto_mtls, pod.injected, || {
@@ -143,6 +148,9 @@ fn endpoint(world: &World, mesh: &MeshFacts, address: SocketAddr, rule: Option<&
         mutual_tls,
         identity,
         workload: metadata(name, pod),
+        locality: None,
+        weight: 1,
+        ranks: Box::default(),
     }
 }
 

@@ -321,6 +321,9 @@ mod tests {
                 mutual_tls: false,
                 identity: None,
                 workload: "web".into(),
+                locality: None,
+                weight: 1,
+                ranks: Box::default(),
             })
             .collect()
     }
@@ -336,6 +339,7 @@ mod tests {
             unready: endpoints(unready),
             identities: Vec::new(),
             tls: None,
+            ..Destination::default()
         }
     }
 

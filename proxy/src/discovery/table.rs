@@ -259,6 +259,7 @@ mod tests {
             unready: Vec::new(),
             identities: Vec::new(),
             tls: None,
+            ..Destination::default()
         };
         Known::Found {
             destination: Arc::new(destination),

@@ -297,10 +297,14 @@ mod tests {
                 mutual_tls: true,
                 identity: Some(identity),
                 workload: "web".into(),
+                locality: None,
+                weight: 1,
+                ranks: Box::default(),
             }],
             unready: Vec::new(),
             identities: vec!["spiffe://cluster.local/ns/shop/sa/web".parse().unwrap()],
             tls: None,
+            ..Destination::default()
         };
         Found {
             resource: resource.into(),

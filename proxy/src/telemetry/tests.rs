@@ -52,6 +52,9 @@ fn destination() -> Arc<Destination> {
             ..Metadata::default()
         }
         .into(),
+        locality: None,
+        weight: 1,
+        ranks: Box::default(),
     };
     Arc::new(Destination {
         host: "reviews.books.svc.cluster.local".into(),
@@ -63,6 +66,7 @@ fn destination() -> Arc<Destination> {
         unready: Vec::new(),
         identities: vec![identity.clone()],
         tls: None,
+        ..Destination::default()
     })
 }
 

@@ -99,10 +99,14 @@ fn destination(host: &str, address: &str) -> wire::Destination {
             mutual_tls: true,
             identity: Some(identity.clone()),
             workload: "reviews".into(),
+            locality: None,
+            weight: 1,
+            ranks: Box::default(),
         }],
         unready: Vec::new(),
         identities: vec![identity],
         tls: None,
+        ..Destination::default()
     })
 }
 

@@ -134,6 +134,9 @@ impl Mesh {
             mutual_tls: brings && identity.is_some(),
             identity: identity.clone(),
             workload: mesh_core::workload::Workload::default(),
+            locality: None,
+            weight: 1,
+            ranks: Box::default(),
         };
         let described = Destination {
             host: destination.name.as_str().into(),
@@ -145,6 +148,7 @@ impl Mesh {
             unready: Vec::new(),
             identities: identity.into_iter().collect(),
             tls: rule,
+            ..Destination::default()
         };
         let server = Server {
             sidecar: destination.sidecar(),
