@@ -52,8 +52,8 @@ def arguments():
         f" {LIMIT} times as much. Needs root, for network namespaces of its own, and Debian's valgrind."))
     parser.add_argument("--rounds", type=int, default=10, help="pairs of CPU measurements (10); 0 leaves them out")
     parser.add_argument("--seconds", type=int, default=15, help="of each CPU measurement (15)")
-    parser.add_argument("--requests", type=int, default=3000, help=(
-        "requests more in the longer run under callgrind (3000); 0 leaves callgrind out"))
+    parser.add_argument("--requests", type=int, default=10_000, help=(
+        "requests more in the longer run under callgrind (10000); 0 leaves callgrind out"))
     parser.add_argument("--bins", type=Path, help="a folder with proxy and fixture-discovery, instead of building them")
     parser.add_argument("--profiles", type=Path, help="a folder for callgrind's files, to look into")
     asked = parser.parse_args()
@@ -135,15 +135,18 @@ class Bench:
         """CPU of the server's sidecar at a fixed rate, each round with and without policies."""
         ratios = []
         for number in range(1, self._asked.rounds + 1):
-            used = {}
+            used = dict.fromkeys(self._resources, 0.0)
             with Pods(self._folder, self._binaries) as pods:
                 self._start(pods, "none")
-                for which in ("none", "policies") if number % 2 else ("policies", "none"):
+                # There and back again, so that a machine that grows slower or faster meanwhile favours neither.
+                order = ("none", "policies") if number % 2 else ("policies", "none")
+                for which in (*order, *reversed(order)):
                     self._apply(pods, which)
                     self._ask("-z", "2s", "-q", RATE, seconds=30)
                     before = cpu_seconds(pods.pids("server-proxy"))
-                    answers = self._ask("-z", f"{self._asked.seconds}s", "-q", RATE, seconds=self._asked.seconds + 30)
-                    used[which] = (cpu_seconds(pods.pids("server-proxy")) - before) / answers * 1e6
+                    half = self._asked.seconds * 500
+                    answers = self._ask("-z", f"{half}ms", "-q", RATE, seconds=half / 1000 + 30)
+                    used[which] += (cpu_seconds(pods.pids("server-proxy")) - before) / answers * 1e6 / 2
             ratios.append(used["policies"] / used["none"])
             print(f"{time.strftime('%T')} round {number}: {used['none']:.1f} µs of CPU per request without,"
                   f" {used['policies']:.1f} with policies: {ratios[-1]:.3f}", flush=True)

@@ -18,6 +18,7 @@ use base64::engine::general_purpose::STANDARD;
 use http::header::{ACCESS_CONTROL_REQUEST_METHOD, ORIGIN};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use serde_json::{Map, Value};
+use smallvec::SmallVec;
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
@@ -120,13 +121,14 @@ impl Authenticator {
         now: SystemTime,
     ) -> Result<Authenticated, Refusal> {
         let mut passes = self.pass_by();
-        let mut seen: Vec<Seen<'_>> = Vec::new();
-        let mut stripped: Vec<Place<'_>> = Vec::new();
-        let mut statuses: Vec<Option<Reason>> = Vec::new();
+        // Most requests bring one token, which one rule takes: that costs no memory.
+        let mut seen: SmallVec<[Seen<'_>; 1]> = SmallVec::new();
+        let mut stripped: SmallVec<[Place<'_>; 1]> = SmallVec::new();
+        let mut statuses: SmallVec<[Option<Reason>; 4]> = SmallVec::new();
         let mut unknown_keys: Vec<UnknownKey> = Vec::new();
         let mut taken_by = None;
         for (index, rule) in self.rules.iter().enumerate() {
-            let mut found: Vec<(usize, Place<'_>)> = Vec::new();
+            let mut found: SmallVec<[(usize, Place<'_>); 1]> = SmallVec::new();
             let mut too_many = false;
             rule.locations.find(headers, path_and_query, |text, place| {
                 let known = seen.iter().position(|seen| seen.text == text);

@@ -2,6 +2,7 @@
 
 use http::header::COOKIE;
 use http::{HeaderMap, HeaderName, HeaderValue};
+use smallvec::SmallVec;
 use std::sync::Arc;
 
 /// Changes to a request's head, to be made once the request is known to pass.
@@ -10,7 +11,7 @@ pub struct Edits {
     /// The headers that tell claims: nobody but the mesh sets them.
     pub(super) cleared: Arc<[HeaderName]>,
     /// The headers that tokens were in.
-    pub(super) removed: Vec<HeaderName>,
+    pub(super) removed: SmallVec<[HeaderName; 1]>,
     /// The cookies that are left, where some held a token.
     pub(super) cookies: Option<Vec<HeaderValue>>,
     pub(super) added: Vec<(HeaderName, HeaderValue)>,
@@ -21,7 +22,7 @@ impl Edits {
     pub(super) fn new(cleared: Arc<[HeaderName]>) -> Self {
         Self {
             cleared,
-            removed: Vec::new(),
+            removed: SmallVec::new(),
             cookies: None,
             added: Vec::new(),
             path_and_query: None,

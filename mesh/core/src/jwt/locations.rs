@@ -95,7 +95,13 @@ fn after_prefix<'a>(value: Cow<'a, str>, prefix: &str) -> Option<Cow<'a, str>> {
     if prefix.is_empty() {
         return Some(value);
     }
-    let after = value.find(prefix)? + prefix.len();
+    // Almost all values begin with it.
+    let at = if value.starts_with(prefix) {
+        0
+    } else {
+        value.find(prefix)?
+    };
+    let after = at + prefix.len();
     let begins = |character: char| character.is_ascii_alphanumeric() || matches!(character, '-' | '_' | '.');
     Some(match (value[after..].find(begins), value) {
         (None, value) => value,
