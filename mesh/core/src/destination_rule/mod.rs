@@ -56,7 +56,7 @@ impl Rule {
     }
 }
 
-/// `exportTo`: the namespaces whose clients a rule is for.
+/// `exportTo`: the namespaces whose clients a resource is for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Export {
     /// `*`, or nothing was said: every namespace.
@@ -94,8 +94,9 @@ impl Export {
         !self.public && self.namespaces.iter().all(|name| name == own)
     }
 
-    /// Whether clients of a namespace see it; `own` is the rule's.
-    fn reaches(&self, client: &str, own: &str) -> bool {
+    /// Whether clients of a namespace see it; `own` is the resource's.
+    #[must_use]
+    pub fn reaches(&self, client: &str, own: &str) -> bool {
         self.public || self.namespaces.contains(client) || (self.own && client == own)
     }
 }

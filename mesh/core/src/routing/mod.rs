@@ -1,20 +1,25 @@
 //! Where a client's requests and connections go: a VirtualService as one client sees it, compiled for one host and port.
 //!
-//! The operator chooses which VirtualService speaks for a host, follows its delegates and drops the matches that another
-//! client would have to make (`sourceLabels`, `sourceNamespace`, `gateways`, `port`); what is left are [`Routes`]. The wire
-//! carries them with the destinations that they lead to, as one version; the proxy and `pinnace eval route` look requests
-//! up in them with the same code.
+//! [`VirtualServices`] holds those of the whole mesh with their delegates followed, and says which speak for a host;
+//! [`Speaking::compile`] drops the matches that another client would have to make (`sourceLabels`, `sourceNamespace`,
+//! `gateways`, `port`); what is left are [`Routes`]. The operator and `pinnace eval route` do that alike. The wire carries
+//! routes with the destinations that they lead to, as one version, and the proxy looks requests up in them.
 
+mod compile;
+mod delegate;
 mod http;
 mod matches;
+mod services;
 mod tcp;
 mod virtual_service;
 
+pub use compile::Lead;
 pub use http::{
     Abort, AbortWith, Action, Backoff, Cors, Delay, Direct, Fault, HeaderEdits, HttpRoute, Mirror, Percent, Redirect,
     RedirectPort, RedirectUri, Retries, RetryOn, Rewrite, UriRewrite, Weighted,
 };
 pub use matches::{HttpMatch, Pattern, PatternError, Seen, StringMatch};
+pub use services::{Client, Effective, MESH_GATEWAY, Speaking, VirtualServices};
 pub use tcp::{TcpMatch, TcpRoute, TlsMatch, TlsRoute};
 pub use virtual_service::{ClientMatch, Condition, ConnectionRule, HttpRule, Reference, VirtualService};
 
@@ -26,11 +31,14 @@ use std::sync::Arc;
 pub struct Routes {
     /// `namespace/name` of the VirtualService, and of its delegates that take part.
     pub sources: Vec<Arc<str>>,
-    /// `http`, in order: the first that matches decides. A request that none matches is answered with 404.
+    /// `http`, in order: the first that matches decides. A request that none matches is answered with 404. Without any,
+    /// requests go to the destination that was called: no VirtualService says anything of them.
     pub http: Vec<HttpRoute>,
-    /// `tls`, in order.
+    /// `tls`, in order, of every VirtualService for the host. A TLS connection that none matches is closed; without any, it
+    /// goes to the destination that was called.
     pub tls: Vec<TlsRoute>,
-    /// `tcp`, in order.
+    /// `tcp`, in order, of every VirtualService for the host. A connection that none matches goes to the destination that
+    /// was called.
     pub tcp: Vec<TcpRoute>,
     /// The destinations to which they lead beside the one that was called. None of them has routes of its own.
     pub destinations: Vec<Arc<Destination>>,
