@@ -80,6 +80,8 @@ pub struct Subset {
     pub name: Arc<str>,
     /// Which of [`Destination::endpoints`] belong to it, by their indices in ascending order.
     pub endpoints: Vec<u32>,
+    /// Which of [`Destination::unready`], likewise.
+    pub unready: Vec<u32>,
     /// What a DestinationRule says of TLS to them.
     pub tls: Option<TlsRule>,
     /// What it says of everything else.

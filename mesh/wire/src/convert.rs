@@ -1,18 +1,20 @@
 //! Between messages and `mesh_core`'s types. Every message from the network passes through here and is refused whole when
 //! any part of it is not what it must be.
 
+use crate::check::{bounded, each, refused};
+use crate::query;
 use crate::resources as wire;
-use mesh_core::client_tls::TlsRule;
-use mesh_core::destination::{Destination, Endpoint, Resolution};
-use mesh_core::identity::{IdentityError, SpiffeId, TrustDomain};
+use mesh_core::destination::Query;
+use mesh_core::identity::{IdentityError, TrustDomain};
+use mesh_core::labels::Labels;
 use mesh_core::peer_authentication::{Effective, PortMode};
 use mesh_core::protocol::Declared;
+use mesh_core::traffic::Locality;
 use mesh_core::workload;
-use std::collections::{BTreeMap, HashMap};
-use std::net::{IpAddr, SocketAddr};
+use std::collections::BTreeMap;
 
 /// Why a message is refused. It goes back to the sender in a negative acknowledgement.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum ConvertError {
     /// An enumeration's number without a meaning here.
     #[error("{field}: {value} is not one of its values")]
@@ -61,19 +63,69 @@ pub enum ConvertError {
         /// Why not.
         reason: String,
     },
+    /// A choice of which nothing is known here: a later version's, or none at all.
+    #[error("{0}: no value that is known here")]
+    Unknown(&'static str),
+    /// A number out of bounds.
+    #[error("{field}: {value} is not {accepted}")]
+    Range {
+        /// The field.
+        field: &'static str,
+        /// The number.
+        value: f64,
+        /// What would be.
+        accepted: &'static str,
+    },
+    /// An index outside its list.
+    #[error("{field}: {value}: there is no such entry")]
+    Index {
+        /// The field.
+        field: &'static str,
+        /// The index.
+        value: u32,
+    },
+    /// Indices that do not ascend.
+    #[error("{0}: not in ascending order")]
+    Order(&'static str),
+    /// More of something than is taken.
+    #[error("{field}: {count}, of which at most {most} are taken")]
+    TooMany {
+        /// The field.
+        field: &'static str,
+        /// How many.
+        count: usize,
+        /// How many would be taken.
+        most: usize,
+    },
+    /// Routes in a language of a later version.
+    #[error("routes.language: {0} is not known here")]
+    Language(u32),
+    /// Routes in a destination that a route leads to.
+    #[error("a destination that a route leads to has routes of its own")]
+    Nested,
+    /// An entry of a list.
+    #[error("{list}[{index}]: {error}")]
+    Entry {
+        /// The list.
+        list: &'static str,
+        /// Which entry.
+        index: usize,
+        /// Why it is refused.
+        error: Box<ConvertError>,
+    },
     /// A trust bundle without a root would trust nobody and cut every connection.
     #[error("trust bundle: no root certificate")]
     NoRoots,
 }
 
-fn port(field: &'static str, value: u32) -> Result<u16, ConvertError> {
+pub(crate) fn port(field: &'static str, value: u32) -> Result<u16, ConvertError> {
     u16::try_from(value)
         .ok()
         .filter(|port| *port != 0)
         .ok_or(ConvertError::Port { field, value })
 }
 
-fn protocol_from(field: &'static str, value: i32) -> Result<Declared, ConvertError> {
+pub(crate) fn protocol_from(field: &'static str, value: i32) -> Result<Declared, ConvertError> {
     match wire::Protocol::try_from(value) {
         Ok(wire::Protocol::Detect) => Ok(Declared::Detect),
         Ok(wire::Protocol::Http) => Ok(Declared::Http),
@@ -84,7 +136,7 @@ fn protocol_from(field: &'static str, value: i32) -> Result<Declared, ConvertErr
     }
 }
 
-fn protocol_to(protocol: Declared) -> i32 {
+pub(crate) fn protocol_to(protocol: Declared) -> i32 {
     match protocol {
         Declared::Detect => wire::Protocol::Detect,
         Declared::Http => wire::Protocol::Http,
@@ -168,7 +220,16 @@ pub struct Workload {
     pub access_log: AccessLog,
     /// Whether traffic to what the mesh does not know may pass (`outboundTrafficPolicy.mode: ALLOW_ANY`).
     pub allow_any: bool,
+    /// The pod's labels.
+    pub labels: Labels,
+    /// Where the pod is; `None` where that is not known.
+    pub locality: Option<Locality>,
+    /// Destinations to fetch before the application asks for them.
+    pub ahead: Vec<Query>,
 }
+
+/// The most destinations that are fetched ahead.
+pub const MOST_AHEAD: usize = 10_000;
 
 /// `meshConfig.accessLogFile`, `accessLogFormat` and `accessLogEncoding`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
@@ -223,6 +284,7 @@ impl TryFrom<&wire::Workload> for Workload {
                 });
             }
         };
+        bounded("ahead", &message.ahead, MOST_AHEAD)?;
         let ports = message.ports.iter().map(|entry| {
             Ok((
                 port("ports.port", entry.port)?,
@@ -261,6 +323,15 @@ impl TryFrom<&wire::Workload> for Workload {
                     json: log.json,
                 }),
             allow_any,
+            labels: message
+                .labels
+                .iter()
+                .map(|pair| (pair.key.clone(), pair.value.clone()))
+                .collect(),
+            locality: message.locality.as_ref().map(Into::into),
+            ahead: each("ahead", &message.ahead, |name| {
+                query::parse(name).ok_or_else(|| refused("name", name, "not the name of a destination"))
+            })?,
         })
     }
 }
@@ -293,6 +364,16 @@ impl From<&Workload> for wire::Workload {
                 format: workload.access_log.format.clone(),
                 json: workload.access_log.json,
             }),
+            labels: workload
+                .labels
+                .iter()
+                .map(|(key, value)| wire::KeyValue {
+                    key: key.clone(),
+                    value: value.clone(),
+                })
+                .collect(),
+            locality: workload.locality.as_ref().map(Into::into),
+            ahead: workload.ahead.iter().map(query::name).collect(),
         }
     }
 }
@@ -337,191 +418,9 @@ impl From<&TrustBundle> for wire::TrustBundle {
     }
 }
 
-impl TryFrom<&wire::Destination> for Destination {
-    type Error = ConvertError;
-
-    fn try_from(message: &wire::Destination) -> Result<Self, ConvertError> {
-        let identities: Vec<SpiffeId> = message
-            .identities
-            .iter()
-            .map(|id| id.parse())
-            .collect::<Result<_, IdentityError>>()?;
-        let workloads: Vec<workload::Workload> = message.workloads.iter().map(Into::into).collect();
-        let unknown = workload::Workload::default();
-        let endpoint = |(index, entry): (usize, &wire::Endpoint)| {
-            let ip = match entry.address.len() {
-                4 => <[u8; 4]>::try_from(&entry.address[..]).map(IpAddr::from),
-                _ => <[u8; 16]>::try_from(&entry.address[..]).map(IpAddr::from),
-            }
-            .map_err(|_| ConvertError::Address(index, entry.address.len()))?;
-            let identity = match entry.identity.checked_sub(1) {
-                None if entry.mutual_tls => return Err(ConvertError::MissingIdentity(index)),
-                None => None,
-                Some(at) => {
-                    let found = usize::try_from(at).ok().and_then(|at| identities.get(at));
-                    Some(found.ok_or(ConvertError::IdentityIndex(index))?.clone())
-                }
-            };
-            Ok(Endpoint {
-                address: SocketAddr::new(ip, port("endpoints.port", entry.port)?),
-                mutual_tls: entry.mutual_tls,
-                identity,
-                workload: match entry.workload.checked_sub(1) {
-                    None => unknown.clone(),
-                    Some(at) => {
-                        let found = usize::try_from(at).ok().and_then(|at| workloads.get(at));
-                        found.ok_or(ConvertError::WorkloadIndex(index))?.clone()
-                    }
-                },
-                locality: None,
-                weight: 1,
-                ranks: Box::default(),
-            })
-        };
-        let resolution = match wire::Resolution::try_from(message.resolution) {
-            Ok(wire::Resolution::Balanced) => Resolution::Balanced,
-            Ok(wire::Resolution::OriginalDestination) => Resolution::OriginalDestination,
-            Err(_) => {
-                return Err(ConvertError::Enumeration {
-                    field: "resolution",
-                    value: message.resolution,
-                });
-            }
-        };
-        Ok(Self {
-            host: message.host.as_str().into(),
-            namespace: message.namespace.as_str().into(),
-            port: port("port", message.port)?,
-            protocol: protocol_from("protocol", message.protocol)?,
-            resolution,
-            endpoints: message
-                .endpoints
-                .iter()
-                .enumerate()
-                .map(endpoint)
-                .collect::<Result<_, _>>()?,
-            unready: message
-                .unready
-                .iter()
-                .enumerate()
-                .map(endpoint)
-                .collect::<Result<_, _>>()?,
-            identities,
-            tls: message.client_tls.as_ref().map(TlsRule::try_from).transpose()?,
-            ..Destination::default()
-        })
-    }
-}
-
-impl From<&Destination> for wire::Destination {
-    fn from(destination: &Destination) -> Self {
-        let index_of = |identity: &SpiffeId| destination.identities.iter().position(|id| id == identity);
-        // A destination has many endpoints and few workloads.
-        let mut workloads: Vec<wire::Metadata> = Vec::new();
-        let mut places: HashMap<&workload::Workload, u32> = HashMap::new();
-        for endpoint in destination.endpoints.iter().chain(&destination.unready) {
-            if endpoint.workload != workload::Workload::default() && !places.contains_key(&endpoint.workload) {
-                workloads.push((&endpoint.workload).into());
-                places.insert(&endpoint.workload, u32::try_from(workloads.len()).unwrap_or_default());
-            }
-        }
-        let endpoint = |endpoint: &Endpoint| wire::Endpoint {
-            address: match endpoint.address.ip() {
-                IpAddr::V4(ip) => bytes::Bytes::copy_from_slice(&ip.octets()),
-                IpAddr::V6(ip) => bytes::Bytes::copy_from_slice(&ip.octets()),
-            },
-            port: endpoint.address.port().into(),
-            mutual_tls: endpoint.mutual_tls,
-            identity: endpoint
-                .identity
-                .as_ref()
-                .and_then(index_of)
-                .and_then(|at| u32::try_from(at + 1).ok())
-                .unwrap_or_default(),
-            workload: places.get(&endpoint.workload).copied().unwrap_or_default(),
-        };
-        Self {
-            host: destination.host.to_string(),
-            namespace: destination.namespace.to_string(),
-            port: destination.port.into(),
-            protocol: protocol_to(destination.protocol),
-            resolution: match destination.resolution {
-                Resolution::Balanced => wire::Resolution::Balanced,
-                Resolution::OriginalDestination => wire::Resolution::OriginalDestination,
-            }
-            .into(),
-            endpoints: destination.endpoints.iter().map(endpoint).collect(),
-            unready: destination.unready.iter().map(endpoint).collect(),
-            identities: destination.identities.iter().map(ToString::to_string).collect(),
-            workloads,
-            client_tls: destination.tls.as_ref().map(Into::into),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn destination() -> Destination {
-        let identity: SpiffeId = "spiffe://cluster.local/ns/shop/sa/reviews".parse().unwrap();
-        let endpoint = |address: &str, identity: Option<&SpiffeId>| Endpoint {
-            address: address.parse().unwrap(),
-            mutual_tls: identity.is_some(),
-            identity: identity.cloned(),
-            workload: "reviews".into(),
-            locality: None,
-            weight: 1,
-            ranks: Box::default(),
-        };
-        Destination {
-            host: "reviews.shop.svc.cluster.local".into(),
-            namespace: "shop".into(),
-            port: 9080,
-            protocol: Declared::Http,
-            resolution: Resolution::Balanced,
-            endpoints: vec![
-                endpoint("10.0.0.1:9080", Some(&identity)),
-                endpoint("[fd00::1]:9080", None),
-            ],
-            unready: vec![endpoint("10.0.0.2:9080", Some(&identity))],
-            identities: vec![identity],
-            tls: Some(TlsRule {
-                rule: "shop/reviews".into(),
-                tls: std::sync::Arc::new(mesh_core::client_tls::ClientTls::Disable),
-            }),
-            ..Destination::default()
-        }
-    }
-
-    #[test]
-    fn a_destination_survives_the_wire() {
-        let message = wire::Destination::from(&destination());
-        assert_eq!(Destination::try_from(&message), Ok(destination()));
-        assert_eq!(message.workloads.len(), 1, "the endpoints' workload is written once");
-    }
-
-    #[test]
-    fn a_damaged_destination_is_refused_whole() {
-        type Damage = (&'static str, fn(&mut wire::Destination));
-        let damage: [Damage; 8] = [
-            ("workload index", |d| d.endpoints[0].workload = 7),
-            ("client_tls", |d| d.client_tls = Some(wire::ClientTls::default())),
-            ("port", |d| d.port = 0),
-            ("protocol", |d| d.protocol = 99),
-            ("address", |d| {
-                d.endpoints[0].address = bytes::Bytes::from_static(&[1, 2, 3])
-            }),
-            ("identity index", |d| d.endpoints[0].identity = 7),
-            ("mutual TLS without identity", |d| d.endpoints[0].identity = 0),
-            ("identity", |d| d.identities[0] = "spiffe://x".into()),
-        ];
-        for (what, damage) in damage {
-            let mut message = wire::Destination::from(&destination());
-            damage(&mut message);
-            assert!(Destination::try_from(&message).is_err(), "{what}");
-        }
-    }
 
     #[test]
     fn an_inbound_policy_without_a_mode_is_refused() {
@@ -535,5 +434,25 @@ mod tests {
             Effective::try_from(&wire::InboundPolicy::from(&effective)),
             Ok(effective)
         );
+    }
+
+    #[test]
+    fn a_workload_survives_the_wire() {
+        let workload = Workload {
+            namespace: "shop".into(),
+            pod: "web-1".into(),
+            ports: [(80, Declared::Http)].into(),
+            services: [(80, "web.shop.svc.cluster.local".into())].into(),
+            metadata: "web".into(),
+            labels: [("app".into(), "web".into())].into(),
+            locality: Some(Locality::parse("eu/a/rack-1")),
+            ahead: vec![query::parse("host/reviews:9080").unwrap()],
+            ..Workload::default()
+        };
+        let mut message = wire::Workload::from(&workload);
+        assert_eq!(Workload::try_from(&message), Ok(workload));
+        message.ahead.push("nonsense".into());
+        let error = Workload::try_from(&message).unwrap_err().to_string();
+        assert_eq!(error, "ahead[1]: name: \"nonsense\": not the name of a destination");
     }
 }

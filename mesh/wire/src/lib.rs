@@ -10,12 +10,16 @@
 pub mod admin;
 pub mod authorization;
 pub mod candidates;
+mod check;
 mod client_tls;
 pub mod convert;
 pub mod delta;
+mod destination;
 mod ext_authz;
 pub mod query;
 pub mod reports;
 pub mod request_authentication;
 pub mod resources;
+mod routing;
 pub mod tls;
+mod traffic;

@@ -7,12 +7,16 @@ mod authorization;
 mod candidates;
 mod ext_authz;
 mod request_authentication;
+mod routing;
+mod traffic;
 
 pub use authorization::*;
 pub use candidates::*;
 pub use ext_authz::*;
 use prost::Message;
 pub use request_authentication::*;
+pub use routing::*;
+pub use traffic::*;
 
 /// The names and type URLs of the resource types.
 pub mod type_url {
@@ -102,6 +106,40 @@ pub struct Workload {
     /// What is written of requests and connections, and where.
     #[prost(message, optional, tag = "51")]
     pub access_log: Option<AccessLog>,
+    /// The pod's labels.
+    #[prost(message, repeated, tag = "100")]
+    pub labels: Vec<KeyValue>,
+    /// Where the pod is.
+    #[prost(message, optional, tag = "101")]
+    pub locality: Option<Locality>,
+    /// Names of destinations to fetch before the application asks for them, see [`crate::query`].
+    #[prost(string, repeated, tag = "102")]
+    pub ahead: Vec<String>,
+}
+
+/// A name and a value.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct KeyValue {
+    /// The name.
+    #[prost(string, tag = "1")]
+    pub key: String,
+    /// The value.
+    #[prost(string, tag = "2")]
+    pub value: String,
+}
+
+/// See [`mesh_core::traffic::Locality`].
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct Locality {
+    /// The region.
+    #[prost(string, tag = "1")]
+    pub region: String,
+    /// The zone.
+    #[prost(string, tag = "2")]
+    pub zone: String,
+    /// The subzone.
+    #[prost(string, tag = "3")]
+    pub subzone: String,
 }
 
 /// See [`mesh_core::workload::Metadata`].
@@ -271,6 +309,21 @@ pub struct Destination {
     /// What a DestinationRule says of TLS; absent is automatic mutual TLS.
     #[prost(message, optional, tag = "40")]
     pub client_tls: Option<ClientTls>,
+    /// The places where the endpoints are, each once.
+    #[prost(message, repeated, tag = "100")]
+    pub localities: Vec<Locality>,
+    /// What the endpoints have of the labels of `failoverPriority`, each once.
+    #[prost(message, repeated, tag = "101")]
+    pub ranks: Vec<Ranks>,
+    /// What a DestinationRule says of everything but TLS; absent is the default.
+    #[prost(message, optional, tag = "102")]
+    pub traffic: Option<Traffic>,
+    /// The subsets that routes lead to.
+    #[prost(message, repeated, tag = "103")]
+    pub subsets: Vec<Subset>,
+    /// Where a VirtualService sends what is meant for the destination; absent is to the destination itself.
+    #[prost(message, optional, tag = "104")]
+    pub routes: Option<Routes>,
 }
 
 /// See [`mesh_core::client_tls::TlsRule`].
@@ -355,4 +408,13 @@ pub struct Endpoint {
     /// The pod's workload as an index into the destination's `workloads`, plus one; 0 means that it is not known.
     #[prost(uint32, tag = "50")]
     pub workload: u32,
+    /// The place as an index into the destination's `localities`, plus one; 0 means that it is not known.
+    #[prost(uint32, tag = "100")]
+    pub locality: u32,
+    /// Its share beside others of the same place; absent is 1.
+    #[prost(uint32, optional, tag = "101")]
+    pub weight: Option<u32>,
+    /// An index into the destination's `ranks`, plus one; 0 means that it has none.
+    #[prost(uint32, tag = "102")]
+    pub ranks: u32,
 }

@@ -232,6 +232,9 @@ pub fn workload(world: &World, mesh: &MeshFacts, name: &Named, pod: &PodRecord) 
         metadata: metadata(name, pod),
         access_log: mesh.access_log.clone(),
         allow_any: mesh.allow_any,
+        labels: pod.labels.clone(),
+        locality: None,
+        ahead: Vec::new(),
     }
 }
 

@@ -148,14 +148,39 @@ impl Applier {
     }
 }
 
-/// Where no endpoint is ready any more, goes on with those that were and are still there, as they are now.
+/// Where no endpoint is ready any more, goes on with those that were and are still there, as they are now; also in what
+/// routes lead to.
 fn keep(before: &Destination, now: &mut Destination) {
+    keep_endpoints(before, now);
+    let (Some(before), Some(routes)) = (&before.routes, &mut now.routes) else {
+        return;
+    };
+    for at in 0..routes.destinations.len() {
+        let other = &routes.destinations[at];
+        if !other.endpoints.is_empty() || other.unready.is_empty() {
+            continue;
+        }
+        let same = |it: &&Arc<Destination>| it.host == other.host && it.port == other.port;
+        if let Some(held) = before.destinations.iter().find(same) {
+            keep_endpoints(held, Arc::make_mut(&mut Arc::make_mut(routes).destinations[at]));
+        }
+    }
+}
+
+fn keep_endpoints(before: &Destination, now: &mut Destination) {
     if !now.endpoints.is_empty() || now.unready.is_empty() {
         return;
     }
     let were = |address| before.endpoints.iter().any(|endpoint| endpoint.address == address);
-    let kept = now.unready.iter().filter(|endpoint| were(endpoint.address));
-    now.endpoints = kept.cloned().collect();
+    let kept: Vec<usize> = (0..now.unready.len())
+        .filter(|at| were(now.unready[*at].address))
+        .collect();
+    now.endpoints = kept.iter().map(|at| now.unready[*at].clone()).collect();
+    for subset in &mut now.subsets {
+        let unready = |at: &usize| subset.unready.iter().any(|of| usize::try_from(*of) == Ok(*at));
+        let places = kept.iter().enumerate().filter(|(_, at)| unready(at));
+        subset.endpoints = places.filter_map(|(place, _)| u32::try_from(place).ok()).collect();
+    }
     if !now.endpoints.is_empty() {
         tracing::warn!(
             host = &*now.host,
@@ -311,8 +336,9 @@ impl Reasons {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use mesh_core::destination::{Endpoint, Resolution};
+    use mesh_core::destination::{Endpoint, Resolution, Subset};
     use mesh_core::protocol::Declared;
+    use mesh_core::routing::Routes;
 
     fn endpoints(last: &[u8]) -> Vec<Endpoint> {
         last.iter()
@@ -368,5 +394,40 @@ mod tests {
         let mut twice = destination(&[], &[1, 2, 3]);
         keep(&once, &mut twice);
         assert_eq!(twice.endpoints, endpoints(&[1, 2]));
+    }
+
+    #[test]
+    fn subsets_and_what_routes_lead_to_keep_theirs() {
+        let subset = |endpoints: &[u32], unready: &[u32]| Subset {
+            name: "v1".into(),
+            endpoints: endpoints.into(),
+            unready: unready.into(),
+            tls: None,
+            traffic: Arc::default(),
+        };
+        let versions = |ready: &[u8], unready: &[u8], subset: Subset| Destination {
+            subsets: vec![subset],
+            ..destination(ready, unready)
+        };
+        let routed = |other: Destination| Destination {
+            routes: Some(Arc::new(Routes {
+                destinations: vec![Arc::new(other)],
+                ..Routes::default()
+            })),
+            ..destination(&[9], &[])
+        };
+        let before = versions(&[1, 2, 3], &[], subset(&[1], &[]));
+        let now = || versions(&[], &[2, 3, 4], subset(&[], &[1, 2]));
+        let want = Destination {
+            endpoints: endpoints(&[2, 3]),
+            subsets: vec![subset(&[1], &[1, 2])],
+            ..now()
+        };
+        let mut got = now();
+        keep(&before, &mut got);
+        assert_eq!(got, want);
+        let mut got = routed(now());
+        keep(&routed(before), &mut got);
+        assert_eq!(got, routed(want));
     }
 }

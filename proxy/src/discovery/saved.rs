@@ -299,13 +299,16 @@ mod tests {
     use crate::discovery::tests::JWKS;
     use crate::discovery::{Limits, Lookup};
     use mesh_core::authorization::policy::{Action, Policy};
-    use mesh_core::destination::Destination;
+    use mesh_core::destination::{Destination, Subset};
     use mesh_core::jwt::{KeySource, Rule};
     use mesh_core::peer_authentication::{Effective, PortMode};
     use mesh_core::request::Normalization;
+    use mesh_core::routing::Routes;
+    use mesh_core::traffic::{Balancer, Locality, Traffic};
     use mesh_wire::authorization::AuthorizationPolicies;
     use mesh_wire::convert::{TrustBundle, Workload};
     use mesh_wire::request_authentication::{Jwks, RequestAuthentication, RequestAuthentications};
+    use std::sync::Arc;
 
     /// A folder that goes with the test.
     struct Folder(PathBuf);
@@ -342,6 +345,32 @@ mod tests {
             port: 80,
             protocol: wire::Protocol::Http.into(),
             ..Default::default()
+        }
+    }
+
+    /// With what only newer operators say.
+    fn routed(host: &str) -> Destination {
+        let plain = Destination::try_from(&message(host)).unwrap();
+        let traffic = Traffic {
+            balancer: Balancer::RoundRobin,
+            ..Traffic::default()
+        };
+        let routes = Routes {
+            sources: vec!["shop/routes".into()],
+            destinations: vec![Arc::new(plain.clone())],
+            ..Routes::default()
+        };
+        Destination {
+            traffic: Arc::new(traffic.clone()),
+            subsets: vec![Subset {
+                name: "v1".into(),
+                endpoints: Vec::new(),
+                unready: Vec::new(),
+                tls: None,
+                traffic: Arc::new(traffic),
+            }],
+            routes: Some(Arc::new(routes)),
+            ..plain
         }
     }
 
@@ -384,6 +413,9 @@ mod tests {
             namespace: "shop".into(),
             pod: "web-1".into(),
             service_account: "web".into(),
+            labels: [("app".into(), "web".into())].into(),
+            locality: Some(Locality::parse("eu/a")),
+            ahead: vec![mesh_wire::query::parse("host/reviews:80").unwrap()],
             ..Workload::default()
         };
         mesh.set_workload(workload, "w1");
@@ -398,7 +430,7 @@ mod tests {
         mesh.set_tokens(Ready::new(tokens).unwrap(), "j1");
         for (name, host) in [("host/reviews:80", "reviews"), ("host/ratings:80", "ratings")] {
             mesh.expect(name);
-            let destination = Destination::try_from(&message(host)).unwrap();
+            let destination = routed(host);
             mesh.slot_named(name).unwrap().set(Known::Found {
                 destination: destination.into(),
                 version: "d1".into(),
@@ -427,7 +459,7 @@ mod tests {
         let resources = after.authorization_resources().unwrap();
         assert_eq!(((*resources.0).clone(), (*resources.1).clone()), enforced());
         assert_eq!(after.authorization().unwrap().paths, Normalization::MergeSlashes);
-        assert!(matches!(after.lookup_host("reviews", 80), Lookup::Found(found) if &*found.host == "reviews"));
+        assert!(matches!(after.lookup_host("reviews", 80), Lookup::Found(found) if *found == routed("reviews")));
         assert!(matches!(after.lookup_host("ratings", 80), Lookup::Found(_)));
         // What the mesh did not know it may know now.
         assert!(matches!(after.lookup_host("nothing", 80), Lookup::Unknown));
@@ -483,7 +515,7 @@ mod tests {
             let mut destination = message(&format!("h{at}"));
             destination.namespace.clone_from(&long);
             mesh.slot_named(&name).unwrap().set(Known::Found {
-                destination: std::sync::Arc::new(Destination::try_from(&destination).unwrap()),
+                destination: Arc::new(Destination::try_from(&destination).unwrap()),
                 version: "1".into(),
             });
             mesh.slot_named(&name).unwrap().touch(at);
