@@ -28,6 +28,7 @@ pub fn files() -> Result<Vec<(&'static str, String)>, serde_yaml::Error> {
             "requestauthentications.security.istio.io.yaml",
             yaml(&request_authentication())?,
         ),
+        ("virtualservices.networking.istio.io.yaml", yaml(&virtual_service())?),
     ])
 }
 
@@ -53,6 +54,12 @@ pub fn peer_authentication() -> Value {
 #[must_use]
 pub fn request_authentication() -> Value {
     with_versions(json!(crate::RequestAuthentication::crd()), &["v1", "v1beta1"])
+}
+
+/// The CRD of VirtualService: v1 stored; v1, v1beta1 and v1alpha3 served.
+#[must_use]
+pub fn virtual_service() -> Value {
+    with_versions(json!(crate::VirtualService::crd()), &["v1", "v1beta1", "v1alpha3"])
 }
 
 fn yaml(crd: &Value) -> Result<String, serde_yaml::Error> {
@@ -111,7 +118,7 @@ fn relax(schema: &mut Value) {
             }
             if fields
                 .get("default")
-                .is_some_and(|value| value.is_null() || value == "")
+                .is_some_and(|value| value.is_null() || value == "" || value == &json!([]))
             {
                 fields.remove("default");
             }
@@ -197,6 +204,94 @@ mod tests {
     fn a_request_authentication_has_every_field_of_istios_and_no_other() {
         let listed = include_str!("../tests/istio-request-authentication-fields.txt").lines();
         assert_eq!(spec_paths(&request_authentication()), listed.collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_virtual_service_has_every_field_of_istios_and_no_other() {
+        let listed = include_str!("../tests/istio-virtual-service-fields.txt").lines();
+        assert_eq!(spec_paths(&virtual_service()), listed.collect::<Vec<_>>());
+    }
+
+    /// Field by field what Istio's CRD constrains.
+    #[test]
+    fn a_virtual_services_schema_constrains_what_istios_does() {
+        let crd = virtual_service();
+        assert_eq!(crd["spec"]["names"]["shortNames"], json!(["vs"]));
+        assert_eq!(
+            crd["spec"]["names"]["categories"],
+            json!(["istio-io", "networking-istio-io"])
+        );
+        let spec = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
+        let http = "/properties/http/items/properties";
+        let match_ = format!("{http}/match/items/properties");
+        for (pointer, expected) in [
+            ("/properties/hosts/items/type".to_owned(), json!("string")),
+            (format!("{match_}/uri/oneOf/3"), json!({"required": ["regex"]})),
+            (
+                format!("{match_}/headers/additionalProperties/oneOf/1"),
+                json!({"required": ["exact"]}),
+            ),
+            (format!("{match_}/headers/additionalProperties/type"), json!("object")),
+            (format!("{match_}/port/maximum"), json!(4_294_967_295.0)),
+            (format!("{match_}/ignoreUriCase/type"), json!("boolean")),
+            (
+                format!("{http}/timeout/x-kubernetes-validations/0/rule"),
+                json!("duration(self) >= duration('1ms')"),
+            ),
+            (
+                format!("{http}/retries/properties/retryRemoteLocalities/nullable"),
+                json!(true),
+            ),
+            (format!("{http}/retries/properties/attempts/format"), json!("int32")),
+            (format!("{http}/route/items/required"), json!(["destination"])),
+            (
+                format!("{http}/route/items/properties/destination/required"),
+                json!(["host"]),
+            ),
+            (format!("{http}/mirrorPercent/nullable"), json!(true)),
+            (format!("{http}/mirror_percent/nullable"), json!(true)),
+            (format!("{http}/mirrors/items/required"), json!(["destination"])),
+            (format!("{http}/directResponse/required"), json!(["status"])),
+            (
+                format!("{http}/directResponse/properties/body/properties/bytes/format"),
+                json!("byte"),
+            ),
+            (
+                format!("{http}/fault/properties/abort/oneOf/3"),
+                json!({"required": ["http2Error"]}),
+            ),
+            (
+                format!("{http}/fault/properties/delay/properties/percentage/properties/value/format"),
+                json!("double"),
+            ),
+            (
+                format!("{http}/redirect/properties/derivePort/enum"),
+                json!(["FROM_PROTOCOL_DEFAULT", "FROM_REQUEST_PORT"]),
+            ),
+            (
+                format!("{http}/corsPolicy/properties/unmatchedPreflights/enum"),
+                json!(["UNSPECIFIED", "FORWARD", "IGNORE"]),
+            ),
+            (
+                format!("{http}/corsPolicy/properties/allowCredentials/nullable"),
+                json!(true),
+            ),
+            ("/properties/tls/items/required".to_owned(), json!(["match"])),
+            (
+                "/properties/tls/items/properties/match/items/required".to_owned(),
+                json!(["sniHosts"]),
+            ),
+            (
+                "/properties/tcp/items/properties/route/items/required".to_owned(),
+                json!(["destination"]),
+            ),
+        ] {
+            assert_eq!(spec.pointer(&pointer), Some(&expected), "{pointer}\n{spec:#}");
+        }
+        let text = crd.to_string();
+        for foreign in ["or null", "\"default\":\"\"", "uint", "\"default\":[]"] {
+            assert!(!text.contains(foreign), "{foreign}");
+        }
     }
 
     /// Field by field what Istio's CRD constrains.

@@ -4,7 +4,9 @@
 use serde_json::Value;
 
 use crate::authorization_policy::{self, DRY_RUN};
-use crate::{Invalid, candidate, crd, destination_rule, peer_authentication, request_authentication, unknown};
+use crate::{
+    Invalid, candidate, crd, destination_rule, peer_authentication, request_authentication, unknown, virtual_service,
+};
 
 /// A kind of the mesh's resources.
 #[derive(Clone, Copy, Debug)]
@@ -19,7 +21,7 @@ pub struct Kind {
 }
 
 /// All of them.
-pub const KINDS: [Kind; 4] = [
+pub const KINDS: [Kind; 5] = [
     Kind {
         group: "security.istio.io",
         name: "AuthorizationPolicy",
@@ -43,6 +45,12 @@ pub const KINDS: [Kind; 4] = [
         name: "RequestAuthentication",
         versions: &["v1", "v1beta1"],
         crd: crd::request_authentication,
+    },
+    Kind {
+        group: "networking.istio.io",
+        name: "VirtualService",
+        versions: &["v1", "v1beta1", "v1alpha3"],
+        crd: crd::virtual_service,
     },
 ];
 
@@ -74,6 +82,7 @@ pub fn judge(
         ("security.istio.io", "RequestAuthentication") => request_authentication(object),
         ("security.istio.io", "PeerAuthentication") => peer_authentication(object, root_namespace),
         ("networking.istio.io", "DestinationRule") => destination_rule(object),
+        ("networking.istio.io", "VirtualService") => virtual_service(object),
         _ => return None,
     };
     let candidacy = candidate::judge(object, group == "security.istio.io");
@@ -117,6 +126,12 @@ fn destination_rule(object: &Value) -> Result<Vec<String>, Vec<Invalid>> {
     let resource = destination_rule::read(object.clone())?;
     let warnings = destination_rule::warnings(&resource);
     with_errors(no_dry_run(object), destination_rule::parse(&resource).err(), warnings)
+}
+
+fn virtual_service(object: &Value) -> Result<Vec<String>, Vec<Invalid>> {
+    let resource = virtual_service::read(object.clone())?;
+    let warnings = virtual_service::warnings(&resource);
+    with_errors(no_dry_run(object), virtual_service::parse(&resource).err(), warnings)
 }
 
 /// Refuses the annotation of a dry run where it has no effect, so that nobody takes for tried what is in force.
@@ -184,6 +199,13 @@ mod tests {
                 json!({"host": ""}),
                 "spec.host",
             ),
+            (
+                "networking.istio.io",
+                "VirtualService",
+                json!({"hosts": ["a"], "http": [{"route": [{"destination": {"host": "a"}}]}]}),
+                json!({"hosts": ["a"], "http": [{}]}),
+                "spec.http[0]",
+            ),
         ] {
             assert_eq!(judged(group, kind, json!({}), good.clone()), Some(Ok(vec![])), "{kind}");
             let refused = judged(group, kind, json!({}), bad).unwrap().unwrap_err();
@@ -217,17 +239,17 @@ mod tests {
     #[test]
     fn candidates_are_known_to_the_kinds_that_can_be_some() {
         for kind in KINDS {
-            let spec = if kind.name == "DestinationRule" {
-                json!({"host": "a"})
-            } else {
-                json!({})
+            let spec = match kind.name {
+                "DestinationRule" => json!({"host": "a"}),
+                "VirtualService" => json!({"http": [{"directResponse": {"status": 200}}]}),
+                _ => json!({}),
             };
             let judged = |set: &str| {
                 let labels = json!({"policy.pinnace.dev/candidate": set});
                 let object = json!({"metadata": {"name": "r", "namespace": "a", "labels": labels}, "spec": spec});
                 judge(kind.group, kind.name, &object, "istio-system").unwrap()
             };
-            if kind.name == "DestinationRule" {
+            if kind.group == "networking.istio.io" {
                 assert!(judged("go").is_err());
             } else {
                 assert!(

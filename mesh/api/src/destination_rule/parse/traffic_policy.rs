@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use mesh_core::destination_rule::{PortPolicy, TrafficPolicy};
 
-use super::{Report, connection_pool, hosts, load_balancer, outlier_detection, tls};
+use super::{Report, connection_pool, load_balancer, outlier_detection, tls};
 use crate::destination_rule::resource;
+use crate::names;
 
 pub(super) fn parse(
     path: &str,
@@ -122,7 +123,7 @@ fn settings(path: &str, settings: &Settings<'_>, report: &mut Report) {
 fn check_tunnel(path: &str, tunnel: &resource::Tunnel, report: &mut Report) {
     let protocol = tunnel.protocol.as_deref().filter(|text| !text.is_empty());
     report.one_of(format!("{path}.protocol"), protocol, &["CONNECT", "POST"]);
-    if !hosts::is_name_or_address(&tunnel.target_host) {
+    if !names::is_name_or_address(&tunnel.target_host) {
         report.refuse(
             format!("{path}.targetHost"),
             &tunnel.target_host,
