@@ -226,7 +226,7 @@ pub struct Retries {
     pub backoff: Backoff,
 }
 
-/// The wait before a retry: drawn between zero and `base` times 2 to the number of retries so far, at most ten times `base`.
+/// The wait before a retry: drawn between zero and `base` times 2 to the number of retries before, at most ten times `base`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Backoff {
     /// The first interval.

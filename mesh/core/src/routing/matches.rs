@@ -1,8 +1,9 @@
 //! What a request must be for a route to take it: `HTTPMatchRequest`.
 
 use regex::bytes::{Regex, RegexBuilder};
+use std::borrow::Cow;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// One entry of `match`: all of it must hold. What depends on the client alone was decided before.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -40,6 +41,94 @@ pub struct Seen<'a> {
     pub headers: &'a ::http::HeaderMap,
 }
 
+impl<'a> Seen<'a> {
+    /// The path without its query.
+    #[must_use]
+    pub fn path(&self) -> &'a str {
+        self.path_and_query
+            .split_once('?')
+            .map_or(self.path_and_query, |(path, _)| path)
+    }
+
+    /// The first parameter of the query by a name, as it was sent; the empty text where it has no `=`.
+    fn parameter(&self, name: &str) -> Option<&'a str> {
+        let (_, query) = self.path_and_query.split_once('?')?;
+        let parameter = |pair: &'a str| pair.split_once('=').unwrap_or((pair, ""));
+        query
+            .split('&')
+            .map(parameter)
+            .find(|(key, _)| *key == name)
+            .map(|(_, value)| value)
+    }
+
+    /// A header, or what HTTP/2 has as a pseudo header; several values are joined with commas.
+    fn header(&self, name: &str) -> Option<Cow<'a, str>> {
+        match name {
+            ":method" => return Some(self.method.into()),
+            ":scheme" => return Some(self.scheme.into()),
+            ":path" => return Some(self.path_and_query.into()),
+            ":authority" | "host" => return Some(self.authority.into()),
+            _ => {}
+        }
+        let mut values = self.headers.get_all(name).iter();
+        let first = String::from_utf8_lossy(values.next()?.as_bytes());
+        Some(values.fold(first, |joined, value| {
+            (joined.into_owned() + "," + &String::from_utf8_lossy(value.as_bytes())).into()
+        }))
+    }
+}
+
+impl HttpMatch {
+    /// Whether a request is what this asks for.
+    #[must_use]
+    pub fn takes(&self, seen: &Seen<'_>) -> bool {
+        let is = |wanted: &Option<StringMatch>, text: &str| wanted.as_ref().is_none_or(|wanted| wanted.matches(text));
+        self.takes_path(seen.path())
+            && is(&self.method, seen.method)
+            && is(&self.authority, seen.authority)
+            && is(&self.scheme, seen.scheme)
+            && self.headers.iter().all(|(name, wanted)| {
+                let value = seen.header(name);
+                value.is_some_and(|value| wanted.as_ref().is_none_or(|wanted| wanted.matches(&value)))
+            })
+            && self.without_headers.iter().all(|(name, unwanted)| {
+                let value = seen.header(name);
+                match unwanted {
+                    None => value.is_none(),
+                    // One that is not there counts as empty.
+                    Some(unwanted) => !unwanted.matches(&value.unwrap_or_default()),
+                }
+            })
+            && self.query_params.iter().all(|(name, wanted)| {
+                let value = seen.parameter(name);
+                value.is_some_and(|value| wanted.as_ref().is_none_or(|wanted| wanted.matches(value)))
+            })
+    }
+
+    fn takes_path(&self, path: &str) -> bool {
+        match &self.uri {
+            None => path.starts_with('/'),
+            Some(StringMatch::Exact(exact)) if self.ignore_uri_case => path.eq_ignore_ascii_case(exact),
+            Some(StringMatch::Prefix(prefix)) if self.ignore_uri_case => path
+                .as_bytes()
+                .get(..prefix.len())
+                .is_some_and(|start| start.eq_ignore_ascii_case(prefix.as_bytes())),
+            Some(wanted) => wanted.matches(path),
+        }
+    }
+
+    /// How much of a path that it takes is what it asked for: its prefix, and of any other kind of match the whole path. A
+    /// match without `uri` is one by the prefix `/`.
+    #[must_use]
+    pub fn matched(&self, path: &str) -> usize {
+        match &self.uri {
+            None => path.len().min(1),
+            Some(StringMatch::Prefix(prefix)) => prefix.len().min(path.len()),
+            Some(StringMatch::Exact(_) | StringMatch::Regex(_)) => path.len(),
+        }
+    }
+}
+
 /// `StringMatch`.
 #[derive(Debug, Clone, PartialEq)]
 pub enum StringMatch {
@@ -69,6 +158,8 @@ pub struct Pattern {
     text: Arc<str>,
     /// For the whole of a text.
     whole: Regex,
+    /// For what of a text is replaced; `None` inside where it cannot be had.
+    part: OnceLock<Option<Regex>>,
 }
 
 /// Why a regular expression is not taken.
@@ -97,16 +188,20 @@ impl Pattern {
         if text.len() > Self::MAX_BYTES {
             return Err(PatternError::Long);
         }
-        let whole = RegexBuilder::new(&format!("^(?:{text})$"))
+        let whole = Self::compile(&format!("^(?:{text})$")).map_err(|error| PatternError::Syntax(error.to_string()))?;
+        Ok(Self {
+            text: text.into(),
+            whole,
+            part: OnceLock::new(),
+        })
+    }
+
+    fn compile(text: &str) -> Result<Regex, regex::Error> {
+        RegexBuilder::new(text)
             // As RE2 has it: \d and its like are ASCII's.
             .unicode(false)
             .size_limit(Self::MAX_COMPILED)
             .build()
-            .map_err(|error| PatternError::Syntax(error.to_string()))?;
-        Ok(Self {
-            text: text.into(),
-            whole,
-        })
     }
 
     /// The text that it was compiled from.
@@ -119,6 +214,37 @@ impl Pattern {
     #[must_use]
     pub fn is_match(&self, text: &str) -> bool {
         self.whole.is_match(text.as_bytes())
+    }
+
+    /// A text with each part that matches replaced, as RE2 does it: in what takes its place a backslash and a digit are the
+    /// match (0) or one of its groups, and two backslashes are one.
+    #[must_use]
+    pub fn replace(&self, text: &str, with: &str) -> String {
+        let part = self.part.get_or_init(|| Self::compile(&self.text).ok());
+        let Some(part) = part else { return text.to_owned() };
+        let mut replaced = Vec::with_capacity(text.len() + with.len());
+        let mut kept = 0;
+        for captures in part.captures_iter(text.as_bytes()) {
+            let Some(whole) = captures.get(0) else { continue };
+            replaced.extend_from_slice(&text.as_bytes()[kept..whole.start()]);
+            kept = whole.end();
+            let mut bytes = with.bytes();
+            while let Some(byte) = bytes.next() {
+                if byte != b'\\' {
+                    replaced.push(byte);
+                    continue;
+                }
+                match bytes.next() {
+                    Some(digit @ b'0'..=b'9') => {
+                        let group = captures.get(usize::from(digit - b'0'));
+                        replaced.extend_from_slice(group.map_or(&[][..], |group| group.as_bytes()));
+                    }
+                    other => replaced.extend(other),
+                }
+            }
+        }
+        replaced.extend_from_slice(&text.as_bytes()[kept..]);
+        String::from_utf8_lossy(&replaced).into_owned()
     }
 }
 

@@ -5,19 +5,29 @@
 //! `gateways`, `port`); what is left are [`Routes`]. The operator and `pinnace eval route` do that alike. The wire carries
 //! routes with the destinations that they lead to, as one version, and the proxy looks requests up in them.
 
+mod attempts;
 mod compile;
+mod cors;
 mod delegate;
+mod edits;
 mod http;
+mod lookup;
 mod matches;
+mod redirect;
 mod services;
 mod tcp;
+#[cfg(test)]
+mod tests;
 mod virtual_service;
 
+pub use attempts::{Outcome, shadow};
 pub use compile::Lead;
+pub use cors::CrossOrigin;
 pub use http::{
     Abort, AbortWith, Action, Backoff, Cors, Delay, Direct, Fault, HeaderEdits, HttpRoute, Mirror, Percent, Redirect,
     RedirectPort, RedirectUri, Retries, RetryOn, Rewrite, UriRewrite, Weighted,
 };
+pub use lookup::{Matched, choose};
 pub use matches::{HttpMatch, Pattern, PatternError, Seen, StringMatch};
 pub use services::{Client, Effective, MESH_GATEWAY, Speaking, VirtualServices};
 pub use tcp::{TcpMatch, TcpRoute, TlsMatch, TlsRoute};
