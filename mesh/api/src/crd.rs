@@ -28,6 +28,7 @@ pub fn files() -> Result<Vec<(&'static str, String)>, serde_yaml::Error> {
             "requestauthentications.security.istio.io.yaml",
             yaml(&request_authentication())?,
         ),
+        ("sidecars.networking.istio.io.yaml", yaml(&sidecar())?),
         ("virtualservices.networking.istio.io.yaml", yaml(&virtual_service())?),
     ])
 }
@@ -54,6 +55,12 @@ pub fn peer_authentication() -> Value {
 #[must_use]
 pub fn request_authentication() -> Value {
     with_versions(json!(crate::RequestAuthentication::crd()), &["v1", "v1beta1"])
+}
+
+/// The CRD of Sidecar: v1 stored; v1, v1beta1 and v1alpha3 served.
+#[must_use]
+pub fn sidecar() -> Value {
+    with_versions(json!(crate::Sidecar::crd()), &["v1", "v1beta1", "v1alpha3"])
 }
 
 /// The CRD of VirtualService: v1 stored; v1, v1beta1 and v1alpha3 served.
@@ -204,6 +211,56 @@ mod tests {
     fn a_request_authentication_has_every_field_of_istios_and_no_other() {
         let listed = include_str!("../tests/istio-request-authentication-fields.txt").lines();
         assert_eq!(spec_paths(&request_authentication()), listed.collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_sidecar_has_every_field_of_istios_and_no_other() {
+        let listed = include_str!("../tests/istio-sidecar-fields.txt").lines();
+        assert_eq!(spec_paths(&sidecar()), listed.collect::<Vec<_>>());
+    }
+
+    /// Field by field what Istio's CRD constrains.
+    #[test]
+    fn a_sidecars_schema_constrains_what_istios_does() {
+        let crd = sidecar();
+        assert!(crd["spec"]["names"]["shortNames"].as_array().is_none_or(Vec::is_empty));
+        let spec = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
+        let labels = "/properties/workloadSelector/properties/labels";
+        let tls = "/properties/ingress/items/properties/tls";
+        for (pointer, expected) in [
+            (format!("{labels}/maxProperties"), json!(256)),
+            (format!("{labels}/additionalProperties/maxLength"), json!(63)),
+            ("/properties/ingress/items/required".to_owned(), json!(["port"])),
+            ("/properties/egress/items/required".to_owned(), json!(["hosts"])),
+            (
+                "/properties/egress/items/properties/captureMode/enum".to_owned(),
+                json!(["DEFAULT", "IPTABLES", "NONE"]),
+            ),
+            (
+                "/properties/egress/items/properties/port/properties/number/maximum".to_owned(),
+                json!(4_294_967_295.0),
+            ),
+            (
+                "/properties/outboundTrafficPolicy/properties/mode/enum".to_owned(),
+                json!(["REGISTRY_ONLY", "ALLOW_ANY"]),
+            ),
+            (
+                "/properties/outboundTrafficPolicy/properties/egressProxy/required".to_owned(),
+                json!(["host"]),
+            ),
+            (format!("{tls}/properties/credentialNames/maxItems"), json!(2)),
+            (format!("{tls}/properties/insecureSkipVerify/nullable"), json!(true)),
+            (
+                format!("{tls}/x-kubernetes-validations/0/message"),
+                json!("only one of credentialNames or tlsCertificates can be set"),
+            ),
+        ] {
+            assert_eq!(spec.pointer(&pointer), Some(&expected), "{pointer}\n{spec:#}");
+        }
+        let text = crd.to_string();
+        for foreign in ["or null", "\"default\":\"\"", "uint", "\"default\":[]"] {
+            assert!(!text.contains(foreign), "{foreign}");
+        }
     }
 
     #[test]

@@ -5,7 +5,8 @@ use serde_json::Value;
 
 use crate::authorization_policy::{self, DRY_RUN};
 use crate::{
-    Invalid, candidate, crd, destination_rule, peer_authentication, request_authentication, unknown, virtual_service,
+    Invalid, candidate, crd, destination_rule, peer_authentication, request_authentication, sidecar_resource, unknown,
+    virtual_service,
 };
 
 /// A kind of the mesh's resources.
@@ -21,7 +22,7 @@ pub struct Kind {
 }
 
 /// All of them.
-pub const KINDS: [Kind; 5] = [
+pub const KINDS: [Kind; 6] = [
     Kind {
         group: "security.istio.io",
         name: "AuthorizationPolicy",
@@ -45,6 +46,12 @@ pub const KINDS: [Kind; 5] = [
         name: "RequestAuthentication",
         versions: &["v1", "v1beta1"],
         crd: crd::request_authentication,
+    },
+    Kind {
+        group: "networking.istio.io",
+        name: "Sidecar",
+        versions: &["v1", "v1beta1", "v1alpha3"],
+        crd: crd::sidecar,
     },
     Kind {
         group: "networking.istio.io",
@@ -82,6 +89,7 @@ pub fn judge(
         ("security.istio.io", "RequestAuthentication") => request_authentication(object),
         ("security.istio.io", "PeerAuthentication") => peer_authentication(object, root_namespace),
         ("networking.istio.io", "DestinationRule") => destination_rule(object),
+        ("networking.istio.io", "Sidecar") => sidecar(object),
         ("networking.istio.io", "VirtualService") => virtual_service(object),
         _ => return None,
     };
@@ -126,6 +134,12 @@ fn destination_rule(object: &Value) -> Result<Vec<String>, Vec<Invalid>> {
     let resource = destination_rule::read(object.clone())?;
     let warnings = destination_rule::warnings(&resource);
     with_errors(no_dry_run(object), destination_rule::parse(&resource).err(), warnings)
+}
+
+fn sidecar(object: &Value) -> Result<Vec<String>, Vec<Invalid>> {
+    let resource = sidecar_resource::read(object.clone())?;
+    let warnings = sidecar_resource::warnings(&resource);
+    with_errors(no_dry_run(object), sidecar_resource::parse(&resource).err(), warnings)
 }
 
 fn virtual_service(object: &Value) -> Result<Vec<String>, Vec<Invalid>> {
@@ -201,6 +215,13 @@ mod tests {
             ),
             (
                 "networking.istio.io",
+                "Sidecar",
+                json!({"egress": [{"hosts": ["./*"]}]}),
+                json!({"egress": [{"hosts": ["reviews"]}]}),
+                "spec.egress[0].hosts[0]",
+            ),
+            (
+                "networking.istio.io",
                 "VirtualService",
                 json!({"hosts": ["a"], "http": [{"route": [{"destination": {"host": "a"}}]}]}),
                 json!({"hosts": ["a"], "http": [{}]}),
@@ -232,7 +253,7 @@ mod tests {
             assert_eq!(names, kind.versions, "{}", kind.name);
             assert_eq!(Kind::of(kind.group, kind.name).unwrap().versions, kind.versions);
         }
-        assert_eq!(judged("networking.istio.io", "Sidecar", json!({}), json!({})), None);
+        assert_eq!(judged("networking.istio.io", "Gateway", json!({}), json!({})), None);
         assert_eq!(judged("apps", "AuthorizationPolicy", json!({}), json!({})), None);
     }
 
@@ -241,6 +262,7 @@ mod tests {
         for kind in KINDS {
             let spec = match kind.name {
                 "DestinationRule" => json!({"host": "a"}),
+                "Sidecar" => json!({"outboundTrafficPolicy": {"mode": "ALLOW_ANY"}}),
                 "VirtualService" => json!({"http": [{"directResponse": {"status": 200}}]}),
                 _ => json!({}),
             };

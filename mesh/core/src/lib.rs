@@ -23,5 +23,6 @@ pub mod peer_authentication;
 pub mod protocol;
 pub mod request;
 pub mod routing;
+pub mod sidecar_scope;
 pub mod traffic;
 pub mod workload;

@@ -164,7 +164,7 @@ impl Namespace {
         for arguments in [
             &[
                 "get",
-                "pods,services,secrets,peerauthentications,destinationrules,virtualservices",
+                "pods,services,secrets,peerauthentications,destinationrules,sidecars,virtualservices",
                 "-o",
                 "wide",
             ][..],

@@ -10,6 +10,7 @@ pub mod resource;
 mod status;
 
 pub use later::later;
+pub(crate) use parse::check_connection_pool;
 pub use parse::{parse, read, warnings};
 pub use resource::{DestinationRule, DestinationRuleSpec};
 pub use status::status;

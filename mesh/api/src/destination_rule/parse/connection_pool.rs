@@ -5,7 +5,8 @@ use crate::destination_rule::resource::{ConnectionPool, Http, Tcp};
 
 const MOST: i64 = i32::MAX as i64;
 
-pub(super) fn check(path: &str, pool: &ConnectionPool, report: &mut Report) {
+/// Checks a pool, of a rule or of what a workload accepts.
+pub(crate) fn check(path: &str, pool: &ConnectionPool, report: &mut Report) {
     if pool.tcp.is_none() && pool.http.is_none() {
         report.refuse(path, "{}", "at least one of tcp and http");
     }

@@ -9,6 +9,8 @@ mod outlier_detection;
 mod tls;
 mod traffic_policy;
 
+pub(crate) use connection_pool::check as check_connection_pool;
+
 use std::collections::BTreeSet;
 
 use kube::ResourceExt;
