@@ -12,8 +12,8 @@ use kube::runtime::watcher;
 use kube::{Api, Client, Resource, ResourceExt};
 use mesh_api::request_authentication::RequestAuthenticationPolicy;
 use mesh_api::{
-    AuthorizationPolicy, DestinationRule, PeerAuthentication, RequestAuthentication, authorization_policy, candidate,
-    destination_rule, peer_authentication, request_authentication,
+    AuthorizationPolicy, DestinationRule, PeerAuthentication, RequestAuthentication, VirtualService,
+    authorization_policy, candidate, destination_rule, peer_authentication, request_authentication, virtual_service,
 };
 use mesh_core::authorization::policy::Target;
 use mesh_core::candidates::{Candidacy, Candidate, Kind};
@@ -28,8 +28,8 @@ use crate::kubernetes::watch::{Change, follow};
 use crate::metrics::Metrics;
 
 /// The first lists that must be complete before anything is decided or served: pods, Services, EndpointSlices,
-/// PeerAuthentications, AuthorizationPolicies, RequestAuthentications and DestinationRules.
-pub const FEEDS: usize = 7;
+/// PeerAuthentications, AuthorizationPolicies, RequestAuthentications, DestinationRules and VirtualServices.
+pub const FEEDS: usize = 8;
 
 /// How many feeds have completed their first list.
 pub type Progress = watch::Sender<usize>;
@@ -45,6 +45,8 @@ pub struct Policies {
     pub request_authentications: Held<RequestAuthentication>,
     /// The DestinationRules.
     pub destination_rules: Held<DestinationRule>,
+    /// The VirtualServices.
+    pub virtual_services: Held<VirtualService>,
 }
 
 /// The resources of a kind.
@@ -201,7 +203,7 @@ pub async fn run(
         },
     );
     let destination_rules = feed::<DestinationRule>(
-        Api::all(client),
+        Api::all(client.clone()),
         &progress,
         metrics.clone(),
         || {
@@ -213,6 +215,19 @@ pub async fn run(
             policies.destination_rules.take(name, resource);
         },
     );
+    let virtual_services = feed::<VirtualService>(
+        Api::all(client),
+        &progress,
+        metrics.clone(),
+        || {
+            let held = policies.virtual_services.names();
+            index.read(|world, _| world.virtual_service_names().chain(held).collect())
+        },
+        |name, resource| {
+            take_virtual_service(&index, name, resource);
+            policies.virtual_services.take(name, resource);
+        },
+    );
     tokio::join!(
         pods,
         services,
@@ -220,7 +235,8 @@ pub async fn run(
         authentications,
         authorization_policies,
         request_authentications,
-        destination_rules
+        destination_rules,
+        virtual_services
     );
 }
 
@@ -325,6 +341,14 @@ pub fn take_destination_rule(index: &Index, name: &Named, resource: Option<&Dest
     match resource.map(destination_rule::parse).transpose() {
         Ok(rule) => index.apply(|world, mesh| world.destination_rule(name, rule, &mesh.cluster_domain)),
         Err(errors) => not_in_force("DestinationRule", name, &errors),
+    }
+}
+
+/// Puts a VirtualService into the index. One that does not parse leaves the last good one in force.
+pub fn take_virtual_service(index: &Index, name: &Named, resource: Option<&VirtualService>) {
+    match resource.map(virtual_service::parse).transpose() {
+        Ok(service) => index.apply(|world, mesh| world.virtual_service(name, service, &mesh.cluster_domain)),
+        Err(errors) => not_in_force("VirtualService", name, &errors),
     }
 }
 

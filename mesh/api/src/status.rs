@@ -10,6 +10,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 pub const IN_FORCE: &str = "InForce";
 /// The type of the condition that says whether every field of the resource has an effect in this version.
 pub const COMPLETE: &str = "Complete";
+/// The type of the condition that says whether all that a resource refers to is there.
+pub const RESOLVED_REFS: &str = "ResolvedRefs";
 /// The field that says how many workloads a policy is for.
 const WORKLOADS: &str = "workloads";
 /// The field that says how many calls a policy denied in the last hour.

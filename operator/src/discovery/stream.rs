@@ -34,6 +34,13 @@ const MOST_AGE: Duration = Duration::from_secs(30 * 60);
 /// The bytes of resources that one response carries before another is begun; a message must stay under 4 MiB.
 const RESPONSE_BYTES: usize = 1024 * 1024;
 
+/// What the proxy asked for under a destination's name.
+struct Subscription {
+    query: Query,
+    /// What the last answer depends on beside what the query names.
+    dependencies: Arc<[Key]>,
+}
+
 /// A stream that is served.
 pub(super) struct Session {
     index: Arc<Index>,
@@ -41,7 +48,7 @@ pub(super) struct Session {
     pod: Named,
     send: mpsc::Sender<Result<DeltaDiscoveryResponse, Status>>,
     types: HashMap<&'static str, delta::Stream>,
-    queries: HashMap<String, Query>,
+    queries: HashMap<String, Subscription>,
     dependents: HashMap<Key, HashSet<String>>,
     key_refreshes: KeyRefreshes,
     tracked: Tracked,
@@ -249,9 +256,9 @@ impl Session {
         }
     }
 
-    fn resource(&self, kind: &str, name: &str) -> Option<Encoded> {
+    fn resource(&mut self, kind: &str, name: &str) -> Option<Encoded> {
         match kind {
-            type_url::DESTINATION => self.index.destination(self.queries.get(name)?, &self.pod),
+            type_url::DESTINATION => self.destination(name),
             _ if name != SELF_NAME => None,
             type_url::TRUST_BUNDLE => self.index.trust_bundle(),
             type_url::WORKLOAD => self.index.workload(&self.pod),
@@ -263,35 +270,61 @@ impl Session {
         }
     }
 
+    /// A destination as it is now. From now on its name depends on what that was compiled from.
+    fn destination(&mut self, name: &str) -> Option<Encoded> {
+        let subscription = self.queries.get_mut(name)?;
+        let found = self.index.destination(&subscription.query, &self.pod);
+        if subscription.dependencies != found.dependencies {
+            self.forget(name);
+            self.queries.get_mut(name)?.dependencies = found.dependencies;
+            self.remember(name);
+        }
+        found.encoded
+    }
+
     /// Remembers what a destination's name depends on. A name that is no query stays unknown, and is answered as absent.
     fn join(&mut self, name: &str) {
         if self.queries.contains_key(name) {
             return;
         }
         if let Some(query) = query::parse(name) {
-            for key in self.keys(&query) {
-                self.dependents.entry(key).or_default().insert(name.to_owned());
-            }
-            self.queries.insert(name.to_owned(), query);
+            let dependencies = Arc::default();
+            self.queries
+                .insert(name.to_owned(), Subscription { query, dependencies });
+            self.remember(name);
         }
     }
 
     fn leave(&mut self, name: &str) {
-        if let Some(query) = self.queries.remove(name) {
-            for key in self.keys(&query) {
-                if let Some(names) = self.dependents.get_mut(&key) {
-                    names.remove(name);
-                    if names.is_empty() {
-                        self.dependents.remove(&key);
-                    }
+        self.forget(name);
+        self.queries.remove(name);
+    }
+
+    fn remember(&mut self, name: &str) {
+        for key in self.keys(name) {
+            self.dependents.entry(key).or_default().insert(name.to_owned());
+        }
+    }
+
+    fn forget(&mut self, name: &str) {
+        for key in self.keys(name) {
+            if let Some(names) = self.dependents.get_mut(&key) {
+                names.remove(name);
+                if names.is_empty() {
+                    self.dependents.remove(&key);
                 }
             }
         }
     }
 
-    fn keys(&self, query: &Query) -> Vec<Key> {
-        self.index
-            .read(|_, mesh| depends_on(query, &self.pod.0, &mesh.cluster_domain))
+    fn keys(&self, name: &str) -> Vec<Key> {
+        let Some(Subscription { query, dependencies }) = self.queries.get(name) else {
+            return Vec::new();
+        };
+        let named = self
+            .index
+            .read(|_, mesh| depends_on(query, &self.pod.0, &mesh.cluster_domain));
+        named.into_iter().chain(dependencies.iter().cloned()).collect()
     }
 }
 

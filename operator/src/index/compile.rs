@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use mesh_core::client_tls::{TlsRule, brings_mutual_tls};
-use mesh_core::destination::{Destination, Endpoint, Resolution};
+use mesh_core::destination::{Destination, Endpoint, Resolution, Subset};
 use mesh_core::destination_rule::Merged;
 use mesh_core::hosts::fqdn;
 use mesh_core::identity::SpiffeId;
@@ -27,11 +27,11 @@ use super::world::World;
 pub fn governing<'a>(world: &'a World, mesh: &MeshFacts, target: &Target, client: &Named) -> Option<&'a Merged> {
     match target {
         Target::Service { name, .. } => world.governing(client, name, &mesh.cluster_domain, &mesh.root_namespace),
-        Target::Pod(_) => None,
+        Target::Pod(_) | Target::Host { .. } => None,
     }
 }
 
-/// Compiles a destination under the rules that govern it; `None` when its Service or pod is gone.
+/// Compiles a destination under the rules that govern it, without subsets and routes; `None` when its Service or pod is gone.
 #[must_use]
 pub fn destination(world: &World, mesh: &MeshFacts, target: &Target, rules: Option<&Merged>) -> Option<Destination> {
     match target {
@@ -40,7 +40,37 @@ pub fn destination(world: &World, mesh: &MeshFacts, target: &Target, rules: Opti
             service(world, mesh, name, *port, tls)
         }
         Target::Pod(address) => pod(world, mesh, *address),
+        // It is nowhere itself: it has routes.
+        Target::Host { host, port } => Some(Destination {
+            host: host.clone(),
+            port: *port,
+            ..Destination::default()
+        }),
     }
+}
+
+/// A subset of a destination that was compiled under these rules; `None` where they have none of that name.
+#[must_use]
+pub fn subset(world: &World, rules: &Merged, name: &str, destination: &Destination) -> Option<Subset> {
+    let subset = rules.subsets.iter().find(|subset| subset.name == name)?;
+    let belongs = |endpoint: &Endpoint| {
+        let pod = world.pod_by_address(endpoint.address.ip());
+        let mut labels = subset.labels.iter();
+        labels.all(|(key, value)| pod.is_some_and(|(_, pod)| pod.labels.get(key) == Some(value)))
+    };
+    let members = |endpoints: &[Endpoint]| {
+        let all = (0..).zip(endpoints);
+        all.filter(|(_, endpoint)| belongs(endpoint))
+            .map(|(at, _)| at)
+            .collect()
+    };
+    Some(Subset {
+        name: name.into(),
+        endpoints: members(&destination.endpoints),
+        unready: members(&destination.unready),
+        tls: destination.tls.clone(),
+        traffic: destination.traffic.clone(),
+    })
 }
 
 fn service(world: &World, mesh: &MeshFacts, name: &Named, port: u16, tls: Option<TlsRule>) -> Option<Destination> {

@@ -7,6 +7,8 @@ use mesh_core::destination::{PEER_PORT, Query};
 use mesh_core::hosts::candidates;
 
 use super::changes::{Key, Named};
+use super::routes;
+use super::shared::MeshFacts;
 use super::world::World;
 
 /// What a query means. Two queries with the same target have the same resource, encoded once.
@@ -21,27 +23,56 @@ pub enum Target {
     },
     /// A pod's port, called by the pod's address.
     Pod(SocketAddr),
+    /// A host that no Service has, and for which a VirtualService speaks.
+    Host {
+        /// The host.
+        host: Arc<str>,
+        /// The port that was dialled.
+        port: u16,
+    },
 }
 
-/// What the answer to a query depends on, whether it exists or not.
+impl Target {
+    /// The port that clients name it by.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        match self {
+            Self::Service { port, .. } | Self::Host { port, .. } => *port,
+            Self::Pod(address) => address.port(),
+        }
+    }
+
+    /// What it is compiled from first of all.
+    #[must_use]
+    pub fn key(&self) -> Key {
+        match self {
+            Self::Service { name, .. } => Key::Service(name.clone()),
+            Self::Pod(address) => Key::Address(address.ip()),
+            Self::Host { host, .. } => Key::Host(host.clone()),
+        }
+    }
+}
+
+/// What the answer to a query depends on, whether it exists or not. What else it was compiled from is told with the answer.
 #[must_use]
 pub fn depends_on(query: &Query, client_namespace: &str, cluster_domain: &str) -> Vec<Key> {
     match query {
         Query::Host { host, .. } => candidates(host, client_namespace, cluster_domain)
             .into_iter()
             .map(|candidate| Key::Service((candidate.namespace.into(), candidate.service.into())))
+            .chain([Key::Host(host.clone()), Key::Wildcards])
             .collect(),
         Query::Address(address) => vec![Key::Address(address.ip())],
         Query::Peer(address) => vec![Key::Address(*address)],
     }
 }
 
-/// Finds what a query means; `None` when the mesh knows nothing of that name or address.
+/// Finds what a query of a client's pod means; `None` when the mesh knows nothing of that name or address.
 #[must_use]
-pub fn resolve(world: &World, query: &Query, client_namespace: &str, cluster_domain: &str) -> Option<Target> {
+pub fn resolve(world: &World, mesh: &MeshFacts, query: &Query, client: &Named) -> Option<Target> {
     match query {
         Query::Host { host, port } => {
-            candidates(host, client_namespace, cluster_domain)
+            let of_service = candidates(host, &client.0, &mesh.cluster_domain)
                 .into_iter()
                 .find_map(|candidate| {
                     let name: Named = (candidate.namespace.into(), candidate.service.into());
@@ -51,7 +82,14 @@ pub fn resolve(world: &World, query: &Query, client_namespace: &str, cluster_dom
                         return None;
                     }
                     port_of(world, &name, *port).map(|port| Target::Service { name, port })
-                })
+                });
+            of_service.or_else(|| {
+                let target = Target::Host {
+                    host: host.clone(),
+                    port: *port,
+                };
+                routes::speaking(world, mesh, &target, client).map(|_| target)
+            })
         }
         Query::Address(address) => {
             if let Some((name, service)) = world.service_by_address(address.ip()) {

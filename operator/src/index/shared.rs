@@ -3,16 +3,17 @@
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use mesh_core::destination::Query;
+use mesh_core::destination_rule::Merged;
 use mesh_core::ext_authz::Providers;
 use mesh_core::identity::TrustDomain;
 use mesh_core::jwt::KeyOrigin;
 use mesh_core::request::Normalization;
+use mesh_core::routing::Speaking;
 use mesh_wire::convert::{AccessLog, TrustBundle};
 use mesh_wire::delta::Encoded;
 use mesh_wire::resources as wire;
@@ -22,23 +23,15 @@ use tokio::sync::{Notify, broadcast};
 use super::candidates;
 use super::changes::{Changed, Key, Named};
 use super::compile;
+use super::encoded::{Destinations, Found, Variant};
 use super::enforced;
 use super::resolve::{Target, resolve};
+use super::routes;
 use super::world::World;
 use crate::metrics::Metrics;
 
 /// How long the first change of a burst waits for more.
 const DEBOUNCE: Duration = Duration::from_millis(50);
-
-/// The most Services, and the most pods, whose encoded destinations are kept; beyond it all are encoded anew when they
-/// are next asked for.
-const MOST_ENCODED: usize = 50_000;
-
-/// The most ports of one of them.
-const MOST_PORTS: usize = 256;
-
-/// The most variants of one of those.
-const MOST_VARIANTS: usize = 64;
 
 /// The most sets of policies whose encoded forms are kept: as many as there are different combinations that are for some
 /// pod.
@@ -175,29 +168,58 @@ impl Index {
         self.accounts.subscribe()
     }
 
-    /// The destination that a query means for a client's pod; `None` when there is none. Clients for whom the same rules
-    /// count share the bytes.
+    /// The destination that a query means for a client's pod, with its routes, and what the answer depends on. Clients for whom
+    /// the same counts share the bytes.
     #[must_use]
-    pub fn destination(&self, query: &Query, client: &Named) -> Option<Encoded> {
+    pub fn destination(&self, query: &Query, client: &Named) -> Found {
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
         let State { world, mesh } = &*state;
-        let target = resolve(world, query, &client.0, &mesh.cluster_domain)?;
-        let rules = compile::governing(world, mesh, &target, client);
-        let under: Option<Box<str>> = rules.map(|rules| rules.id().into());
+        let neighbours = match query {
+            Query::Host { host, .. } => routes::neighbours(world, host, &mesh.cluster_domain),
+            _ => Vec::new(),
+        };
+        let unknown = || Found {
+            encoded: None,
+            dependencies: neighbours.clone().into(),
+        };
+        let Some(target) = resolve(world, mesh, query, client) else {
+            return unknown();
+        };
+        let speaking = routes::speaking(world, mesh, &target, client);
+        let id = speaking.as_ref().map(Speaking::id).unwrap_or_default();
+        let governing = |target: &Target| compile::governing(world, mesh, target, client).map(Merged::id);
         let held = self.encoded.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(held) = held.get(&target, under.as_deref()) {
-            return Some(held.clone());
+        if let Some(held) = held.get(&target, &id, governing) {
+            return held.clone();
         }
         drop(held);
-        let compiled = encode(&wire::Destination::from(&compile::destination(
-            world, mesh, &target, rules,
-        )?));
+        let Some(compiled) = routes::compile(world, mesh, target.clone(), client, speaking.as_ref()) else {
+            return unknown();
+        };
+        let encoded = encode(&wire::Destination::from(&compiled.destination));
         self.metrics.compiled.with_label_values(&["destination"]).inc();
+        let mut dependencies = compiled.dependencies;
+        if let Target::Host { .. } = target {
+            dependencies.extend(neighbours);
+        }
+        let found = Found {
+            encoded: Some(encoded),
+            dependencies: dependencies.into(),
+        };
+        let under = compiled.parts.into_iter().map(|part| {
+            let rules = governing(&part);
+            (part, rules)
+        });
+        let variant = Variant {
+            speaking: id,
+            under: under.collect(),
+            found: found.clone(),
+        };
         self.encoded
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .insert(target, under, compiled.clone());
-        Some(compiled)
+            .insert(target, variant);
+        found
     }
 
     /// What a pod is, for its own proxy; `None` when there is no such pod.
@@ -360,11 +382,7 @@ impl Index {
             return;
         }
         for key in &changed.keys {
-            match key {
-                Key::Service(name) => encoded.services.remove(name).map(drop),
-                Key::Address(address) => encoded.pods.remove(address).map(drop),
-                Key::Pod(_) | Key::Enforced(_) => None,
-            };
+            encoded.forget(key);
         }
     }
 
@@ -388,47 +406,6 @@ struct Sets {
 }
 
 type Encodings = HashMap<Box<[u64]>, Encoded>;
-
-/// Encoded destinations, by what changes, then by port, then by the DestinationRules under which they were compiled.
-#[derive(Default)]
-struct Destinations {
-    services: HashMap<Named, HashMap<u16, Variants>>,
-    pods: HashMap<IpAddr, HashMap<u16, Variants>>,
-}
-
-/// What different clients get of one destination; there are few.
-type Variants = Vec<(Option<Box<str>>, Encoded)>;
-
-impl Destinations {
-    fn get(&self, target: &Target, under: Option<&str>) -> Option<&Encoded> {
-        let variants = match target {
-            Target::Service { name, port } => self.services.get(name)?.get(port)?,
-            Target::Pod(address) => self.pods.get(&address.ip())?.get(&address.port())?,
-        };
-        variants
-            .iter()
-            .find_map(|(rules, encoded)| (rules.as_deref() == under).then_some(encoded))
-    }
-
-    fn insert(&mut self, target: Target, under: Option<Box<str>>, encoded: Encoded) {
-        // A pod's ports are as many as a client dials.
-        if self.services.len() >= MOST_ENCODED || self.pods.len() >= MOST_ENCODED {
-            *self = Self::default();
-        }
-        let (ports, port) = match target {
-            Target::Service { name, port } => (self.services.entry(name).or_default(), port),
-            Target::Pod(address) => (self.pods.entry(address.ip()).or_default(), address.port()),
-        };
-        if ports.len() >= MOST_PORTS {
-            ports.clear();
-        }
-        let variants = ports.entry(port).or_default();
-        if variants.len() >= MOST_VARIANTS {
-            variants.clear();
-        }
-        variants.push((under, encoded));
-    }
-}
 
 /// Encodes a message. The version is a hash of the bytes, so that every replica gives the same bytes the same version.
 fn encode(message: &impl Message) -> Encoded {

@@ -2,6 +2,7 @@
 
 mod candidates;
 mod enforced;
+mod routes;
 
 use std::sync::Arc;
 
@@ -132,7 +133,9 @@ fn shop() -> Index {
 }
 
 fn ask(index: &Index, name: &str, namespace: &str) -> Option<Destination> {
-    let encoded = index.destination(&query::parse(name).unwrap(), &named(namespace, "client"))?;
+    let encoded = index
+        .destination(&query::parse(name).unwrap(), &named(namespace, "client"))
+        .encoded?;
     let message = wire::Destination::decode(encoded.body).unwrap();
     Some(Destination::try_from(&message).unwrap())
 }
@@ -140,8 +143,11 @@ fn ask(index: &Index, name: &str, namespace: &str) -> Option<Destination> {
 #[test]
 fn every_name_and_address_of_a_service_means_the_same_bytes() {
     let index = shop();
-    let get =
-        |name: &str, namespace: &str| index.destination(&query::parse(name).unwrap(), &named(namespace, "client"));
+    let get = |name: &str, namespace: &str| {
+        index
+            .destination(&query::parse(name).unwrap(), &named(namespace, "client"))
+            .encoded
+    };
     let first = get("host/reviews:80", "shop").unwrap();
     for (name, namespace) in [
         ("host/reviews.shop:80", "other"),
@@ -595,7 +601,11 @@ fn destination_rules_are_compiled_for_the_clients_that_they_govern() {
     // Without a rule that says anything of TLS, the bytes are the same for everybody for whom the same rules count.
     let bytes = |namespace: &str| {
         let query = query::parse("host/reviews.shop:80").unwrap();
-        index.destination(&query, &named(namespace, "client")).unwrap().body
+        index
+            .destination(&query, &named(namespace, "client"))
+            .encoded
+            .unwrap()
+            .body
     };
     assert_eq!(bytes("third").as_ptr(), bytes("fourth").as_ptr());
 }
@@ -645,7 +655,7 @@ fn a_workload_selector_selects_clients_by_their_pods() {
     put(&index, rule);
     let under = |client: &str| {
         let query = query::parse("host/reviews:80").unwrap();
-        let encoded = index.destination(&query, &named("shop", client)).unwrap();
+        let encoded = index.destination(&query, &named("shop", client)).encoded.unwrap();
         let found = Destination::try_from(&wire::Destination::decode(encoded.body).unwrap()).unwrap();
         found.tls.map(|tls| tls.rule.to_string())
     };

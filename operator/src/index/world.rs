@@ -11,6 +11,7 @@ use mesh_core::hosts::fqdn;
 use mesh_core::jwt::{KeyOrigin, Rule as JwtRule};
 use mesh_core::labels::Labels;
 use mesh_core::peer_authentication::{Effective, Policy, effective, under_strict};
+use mesh_core::routing::{VirtualService, VirtualServices};
 use mesh_wire::request_authentication::Jwks;
 
 use super::changes::{Changed, Key, Named};
@@ -32,6 +33,7 @@ pub struct World {
     endpoint_of: HashMap<IpAddr, BTreeMap<Named, usize>>,
     policies: BTreeMap<Arc<str>, BTreeMap<Arc<str>, Policy>>,
     destination_rules: Rules,
+    virtual_services: VirtualServices,
     enforced: Enforced,
 }
 
@@ -94,6 +96,7 @@ impl World {
         let mut changed = Changed::default();
         let before = self.services.remove(name);
         let same = before == record;
+        let known_before = before.is_some();
         if let Some(before) = before {
             for address in before.addresses {
                 if self.service_at.get(&address) == Some(name) {
@@ -112,6 +115,10 @@ impl World {
             return Changed::default();
         }
         self.touch_service(name, &mut changed);
+        // A wildcard that matches a Service is for Services alone.
+        if known_before != self.services.contains_key(name) && self.virtual_services.has_wildcards() {
+            changed.keys.insert(Key::Wildcards);
+        }
         // What a Service declares of a port is also what its pods' own proxies go by.
         for address in self.addresses_behind(name) {
             self.touch_pod_at(address, &mut changed);
@@ -336,9 +343,40 @@ impl World {
         changed
     }
 
-    /// Resolves the hosts of DestinationRules anew, for another domain of the cluster.
+    /// Takes a VirtualService or its end.
+    pub fn virtual_service(&mut self, name: &Named, service: Option<VirtualService>, cluster_domain: &str) -> Changed {
+        let mut changed = Changed::default();
+        let hosts = self.virtual_services.set(&name.0, &name.1, service, cluster_domain);
+        for host in hosts {
+            for service in self.services_of_host(&host, cluster_domain) {
+                self.touch_service(&service, &mut changed);
+            }
+            changed.keys.insert(if host.starts_with('*') {
+                Key::Wildcards
+            } else {
+                Key::Host(host)
+            });
+        }
+        changed
+    }
+
+    /// Resolves the hosts of DestinationRules and VirtualServices anew, for another domain of the cluster.
     pub fn set_cluster_domain(&mut self, cluster_domain: &str) {
         self.destination_rules.set_cluster_domain(cluster_domain);
+        self.virtual_services.set_cluster_domain(cluster_domain);
+    }
+
+    /// The VirtualServices.
+    #[must_use]
+    pub fn virtual_services(&self) -> &VirtualServices {
+        &self.virtual_services
+    }
+
+    /// The names of all VirtualServices.
+    pub fn virtual_service_names(&self) -> impl Iterator<Item = Named> {
+        self.virtual_services
+            .all()
+            .map(|service| (service.namespace.clone(), service.name.clone()))
     }
 
     /// The DestinationRules.

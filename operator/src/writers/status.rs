@@ -11,9 +11,10 @@ use kube::api::{Api, Patch, PatchParams};
 use kube::{Client, Resource, ResourceExt};
 use mesh_api::labels::CANDIDATE;
 use mesh_api::status::Status;
-use mesh_api::{authorization_policy, destination_rule, peer_authentication, request_authentication};
+use mesh_api::{authorization_policy, destination_rule, peer_authentication, request_authentication, virtual_service};
 use mesh_core::jwt::Rule;
 use mesh_core::peer_authentication::Policy;
+use mesh_core::routing::Reference;
 use mesh_wire::request_authentication::Jwks;
 use serde::de::DeserializeOwned;
 use serde_json::json;
@@ -23,6 +24,7 @@ use super::candidates::{self, Figures};
 use crate::feeds::{Held, Policies};
 use crate::index::changes::Named;
 use crate::index::providers;
+use crate::index::routes;
 use crate::index::targeted::{Entry, Targeted};
 use crate::index::{Index, World};
 use crate::kubernetes::leader::Leadership;
@@ -137,11 +139,29 @@ pub async fn keep(
             changed(held).await;
         }
     };
+    let virtual_services = async {
+        let held = &policies.virtual_services;
+        loop {
+            for resource in held.all() {
+                let new = index.read(|world, mesh| {
+                    let (namespace, _) = named(&resource);
+                    let problem = |reference: &Reference| routes::problem(world, mesh, &namespace, reference);
+                    virtual_service::status(&resource, world.virtual_services(), problem, &now())
+                });
+                let differs = resource.status.as_ref() != Some(&new);
+                if differs && !writer.write(&resource, &new).await {
+                    break;
+                }
+            }
+            changed(held).await;
+        }
+    };
     tokio::join!(
         authentications,
         authorization_policies,
         request_authentications,
-        destination_rules
+        destination_rules,
+        virtual_services
     );
 }
 

@@ -14,6 +14,8 @@ use std::sync::Arc;
 #[derive(Debug, Default)]
 pub(super) struct Followed {
     pub(super) http: Vec<HttpRule>,
+    /// Where each of them is written.
+    pub(super) fields: Vec<Arc<str>>,
     pub(super) sources: Vec<Arc<str>>,
     pub(super) problems: Vec<String>,
 }
@@ -34,6 +36,7 @@ pub(super) fn follow<'a>(
         let rule = qualified(rule, &root.namespace, cluster_domain);
         let Some(name) = &rule.delegate else {
             followed.http.push(rule);
+            followed.fields.push(format!("http[{at}]").into());
             continue;
         };
         let key = format!("{}/{}", name.0, name.1);
@@ -54,7 +57,10 @@ pub(super) fn follow<'a>(
                 continue;
             }
             match merged(&rule, &qualified(leaf, &delegate.namespace, cluster_domain)) {
-                Some(merged) => followed.http.push(merged),
+                Some(merged) => {
+                    followed.http.push(merged);
+                    followed.fields.push(format!("{key} http[{number}]").into());
+                }
                 None => problem(&format!(
                     "its http[{number}] matches what http[{at}] does not, and is ignored"
                 )),

@@ -55,6 +55,8 @@ pub struct Effective {
     pub sources: Vec<Arc<str>>,
     /// `spec.http`; none of them has a delegate.
     pub http: Vec<HttpRule>,
+    /// Where each of [`Effective::http`] is written, for people.
+    pub fields: Vec<Arc<str>>,
     /// `spec.tls`.
     pub tls: Vec<ConnectionRule<TlsMatch>>,
     /// `spec.tcp`.
@@ -328,6 +330,7 @@ impl Effective {
         }
         let delegate::Followed {
             http,
+            fields,
             sources,
             problems,
         } = delegate::follow(written, cluster_domain, find);
@@ -344,6 +347,7 @@ impl Effective {
             hosts,
             sources,
             http,
+            fields,
             tls: written.tls.clone(),
             tcp: written.tcp.clone(),
             problems,
@@ -406,17 +410,17 @@ impl Effective {
 
     /// Every destination that its routes name, with the field that does and its weight; a mirror has none.
     pub fn references(&self) -> impl Iterator<Item = (String, &Reference, u32)> {
-        let http = self.http.iter().enumerate().flat_map(|(at, rule)| {
+        let http = self.fields.iter().zip(&self.http).flat_map(|(field, rule)| {
             let to = match &rule.route.action {
                 super::Action::Forward { to, .. } => &to[..],
                 _ => &[],
             };
             let to = to.iter().enumerate().map(move |(number, to)| {
                 let weight = if rule.forwards_to_one() { 1 } else { to.weight };
-                (format!("http[{at}].route[{number}]"), &to.target, weight)
+                (format!("{field}.route[{number}]"), &to.target, weight)
             });
             let mirrors = rule.route.mirrors.iter().enumerate();
-            to.chain(mirrors.map(move |(number, mirror)| (format!("http[{at}].mirrors[{number}]"), &mirror.target, 0)))
+            to.chain(mirrors.map(move |(number, mirror)| (format!("{field}.mirrors[{number}]"), &mirror.target, 0)))
         });
         let tls = self.tls.iter().map(|rule| &rule.to).enumerate();
         let tcp = self.tcp.iter().map(|rule| &rule.to).enumerate();

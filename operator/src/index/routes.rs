@@ -1,0 +1,255 @@
+//! Destinations with the routes that VirtualServices give one client, and with the destinations to which those lead: one
+//! resource, so that a route never comes before what it leads to.
+
+use std::sync::Arc;
+
+use mesh_core::destination::Destination;
+use mesh_core::destination_rule::Merged;
+use mesh_core::hosts::fqdn;
+use mesh_core::labels::Labels;
+use mesh_core::protocol::Declared;
+use mesh_core::routing::{self, Client, InSubset, Lead, Leads, Reference, Speaking};
+
+use super::changes::{Key, Named};
+use super::compile;
+use super::resolve::Target;
+use super::shared::MeshFacts;
+use super::world::World;
+
+static NO_LABELS: Labels = Labels::new();
+
+/// A destination as one client gets it.
+#[derive(Debug)]
+pub struct Compiled {
+    /// The destination.
+    pub destination: Destination,
+    /// What it was compiled from: the destination that was called, then those to which its routes lead.
+    pub parts: Vec<Target>,
+    /// What else it depends on, whether that exists or not.
+    pub dependencies: Vec<Key>,
+}
+
+/// The VirtualServices that speak for a target to a client's pod; `None` where nobody does. They speak for hosts: a pod that is
+/// called by its own address has none.
+#[must_use]
+pub fn speaking<'a>(world: &'a World, mesh: &MeshFacts, target: &Target, client: &'a Named) -> Option<Speaking<'a>> {
+    let services = world.virtual_services();
+    let pod = world.pod_named(client);
+    let who = Client {
+        namespace: &client.0,
+        labels: pod.map_or(&NO_LABELS, |pod| &pod.labels),
+    };
+    let domain = &mesh.cluster_domain;
+    match target {
+        Target::Service { name, port } => {
+            let host = fqdn(&name.1, &name.0, domain);
+            let speaking = services.speaking(who, &host, *port, |_| true);
+            (!speaking.is_empty()).then_some(speaking)
+        }
+        Target::Host { host, port } => {
+            let on_port = |host: &str| has_http_port(world, host, *port, domain);
+            services.speaking_outside(who, host, *port, |_| true, on_port)
+        }
+        Target::Pod(_) => None,
+    }
+}
+
+/// Whether a host, or one that a wildcard matches, is a Service's with a port for requests.
+fn has_http_port(world: &World, host: &str, port: u16, cluster_domain: &str) -> bool {
+    let services = world.services_of_host(host, cluster_domain);
+    let mut ports = services
+        .iter()
+        .filter_map(|name| world.service_named(name))
+        .flat_map(|service| &service.ports);
+    ports.any(|declared| {
+        let requests = [Declared::Http, Declared::Http2, Declared::Detect];
+        declared.port == port && requests.contains(&declared.protocol(port))
+    })
+}
+
+/// Whether a host that no Service has is known depends on the Services that the VirtualServices for it name beside it.
+#[must_use]
+pub fn neighbours(world: &World, host: &str, cluster_domain: &str) -> Vec<Key> {
+    let naming = world.virtual_services().naming(host);
+    let hosts = naming.flat_map(|service| &service.hosts);
+    let exact = hosts.filter(|other| !other.starts_with('*') && ***other != *host);
+    exact.map(|other| key_of(other, cluster_domain)).collect()
+}
+
+/// What a fully qualified host stands for.
+fn key_of(host: &Arc<str>, cluster_domain: &str) -> Key {
+    match service_of(host, cluster_domain) {
+        Some(name) => Key::Service(name),
+        None => Key::Host(host.clone()),
+    }
+}
+
+/// The Service that would have a fully qualified host.
+fn service_of(host: &str, cluster_domain: &str) -> Option<Named> {
+    let service = host.strip_suffix(cluster_domain)?.strip_suffix(".svc.")?;
+    let (name, namespace) = service.split_once('.')?;
+    (!namespace.contains('.')).then(|| (namespace.into(), name.into()))
+}
+
+/// Compiles a destination with the routes that `speaking` says; `None` when its Service or pod is gone.
+#[must_use]
+pub fn compile(
+    world: &World,
+    mesh: &MeshFacts,
+    target: Target,
+    client: &Named,
+    speaking: Option<&Speaking<'_>>,
+) -> Option<Compiled> {
+    let port = target.port();
+    let mut parts = Parts {
+        world,
+        mesh,
+        client,
+        port,
+        parts: Vec::new(),
+        dependencies: Vec::new(),
+    };
+    parts.part(target)?;
+    let routes = speaking.and_then(|speaking| speaking.compile(None, |reference| parts.lead(reference)));
+    let Parts {
+        parts, dependencies, ..
+    } = parts;
+    let targets: Vec<Target> = parts.iter().map(|part| part.target.clone()).collect();
+    let mut destinations = parts.into_iter().map(|part| part.destination);
+    let mut destination = destinations.next()?;
+    if let (Some(Target::Host { .. }), Some(speaking)) = (targets.first(), speaking) {
+        destination.namespace = speaking.namespace().cloned().unwrap_or_default();
+    }
+    destination.routes = routes.map(|mut routes| {
+        routes.destinations = destinations.map(Arc::new).collect();
+        Arc::new(routes)
+    });
+    Some(Compiled {
+        destination,
+        parts: targets,
+        dependencies,
+    })
+}
+
+/// The destinations of one resource.
+struct Parts<'a> {
+    world: &'a World,
+    mesh: &'a MeshFacts,
+    client: &'a Named,
+    /// The port that was called.
+    port: u16,
+    parts: Vec<Part<'a>>,
+    dependencies: Vec<Key>,
+}
+
+struct Part<'a> {
+    target: Target,
+    rules: Option<&'a Merged>,
+    destination: Destination,
+}
+
+impl<'a> Parts<'a> {
+    /// The number of a part, compiled at its first use; `None` when its Service or pod is gone.
+    fn part(&mut self, target: Target) -> Option<usize> {
+        if let Some(at) = self.parts.iter().position(|part| part.target == target) {
+            return Some(at);
+        }
+        let rules = compile::governing(self.world, self.mesh, &target, self.client);
+        let destination = compile::destination(self.world, self.mesh, &target, rules)?;
+        self.parts.push(Part {
+            target,
+            rules,
+            destination,
+        });
+        Some(self.parts.len() - 1)
+    }
+
+    fn lead(&mut self, reference: &Reference) -> Lead {
+        let key = key_of(&reference.host, &self.mesh.cluster_domain);
+        let (target, port) = self.target(reference, &key);
+        if !self.dependencies.contains(&key) {
+            self.dependencies.push(key);
+        }
+        let (leads, subset) = match target.and_then(|target| self.part(target)) {
+            None => (Leads::Nowhere, InSubset::All),
+            Some(at) => (number(at), self.subset(at, reference.subset.as_deref())),
+        };
+        Lead {
+            target: routing::Target { leads, subset },
+            port,
+        }
+    }
+
+    /// What a reference means, and the port that it names, whether it exists or not.
+    fn target(&self, reference: &Reference, key: &Key) -> (Option<Target>, u16) {
+        let known = match key {
+            Key::Service(name) => self.world.service_named(name).map(|service| (name, service)),
+            _ => None,
+        };
+        let Some((name, service)) = known else {
+            return (None, reference.port.unwrap_or(self.port));
+        };
+        let port = reference.port.unwrap_or(match &service.ports[..] {
+            [only] => only.port,
+            _ => self.port,
+        });
+        let name = name.clone();
+        (Some(Target::Service { name, port }), port)
+    }
+
+    fn subset(&mut self, at: usize, name: Option<&str>) -> InSubset {
+        let Some(name) = name else { return InSubset::All };
+        let Part { rules, destination, .. } = &mut self.parts[at];
+        let held = destination.subsets.iter().position(|subset| *subset.name == *name);
+        let at = held.or_else(|| {
+            let subset = compile::subset(self.world, (*rules)?, name, destination)?;
+            destination.subsets.push(subset);
+            Some(destination.subsets.len() - 1)
+        });
+        at.and_then(|at| u32::try_from(at).ok())
+            .map_or(InSubset::Unknown, InSubset::Of)
+    }
+}
+
+/// How routes name a part.
+fn number(at: usize) -> Leads {
+    match at.checked_sub(1) {
+        None => Leads::Own,
+        Some(other) => u32::try_from(other).map_or(Leads::Nowhere, Leads::Other),
+    }
+}
+
+/// Why nothing answers where a reference of a VirtualService leads, as a client of its namespace sees it; `None` where
+/// something does.
+#[must_use]
+pub fn problem(world: &World, mesh: &MeshFacts, namespace: &Arc<str>, reference: &Reference) -> Option<String> {
+    let Reference { host, subset, port } = reference;
+    let Key::Service(name) = key_of(host, &mesh.cluster_domain) else {
+        return Some(format!("the mesh knows no host {host}"));
+    };
+    let Some(service) = world.service_named(&name) else {
+        return Some(format!("there is no Service {host}"));
+    };
+    if let Some(port) = port
+        && !service.ports.iter().any(|declared| declared.port == *port)
+    {
+        return Some(format!("{host} has no port {port}"));
+    }
+    // Without a number it is the port that is called; whichever that is, subsets have the same names.
+    let port = (*port).or_else(|| service.ports.first().map(|port| port.port))?;
+    let target = Target::Service { name, port };
+    let client: Named = (namespace.clone(), Arc::default());
+    let rules = compile::governing(world, mesh, &target, &client);
+    let destination = compile::destination(world, mesh, &target, rules)?;
+    let Some(subset) = subset else {
+        return destination
+            .endpoints
+            .is_empty()
+            .then(|| format!("{host} has no ready endpoint"));
+    };
+    match rules.and_then(|rules| compile::subset(world, rules, subset, &destination)) {
+        None => Some(format!("no DestinationRule gives {host} a subset {subset}")),
+        Some(found) if found.endpoints.is_empty() => Some(format!("subset {subset} of {host} has no ready endpoint")),
+        Some(_) => None,
+    }
+}
