@@ -3,6 +3,7 @@
 
 pub mod admin;
 pub mod capture;
+pub mod cluster;
 pub mod denials;
 pub mod discovery;
 pub mod ext_authz;

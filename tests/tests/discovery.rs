@@ -152,7 +152,7 @@ async fn eventually(what: &str, mut is: impl FnMut() -> bool) {
     panic!("{what}: not in 5 s");
 }
 
-async fn found(mesh: &Mesh, host: &str, port: u16) -> Arc<mesh_core::destination::Destination> {
+async fn found(mesh: &Mesh, host: &str, port: u16) -> Arc<proxy::cluster::Cluster> {
     match mesh.host(host, port).await {
         Answer::Found(destination) => destination,
         other => panic!("{host}:{port}: {other:?}"),

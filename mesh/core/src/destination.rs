@@ -47,6 +47,8 @@ pub enum Resolution {
 pub struct Destination {
     /// The Service's fully qualified name; for a pod that is called directly, its address.
     pub host: Arc<str>,
+    /// The subset's name where this is what one of [`Destination::subsets`] comes to by itself; else empty. Never on the wire.
+    pub subset: Arc<str>,
     /// The Service's or pod's namespace.
     pub namespace: Arc<str>,
     /// The Service's port; for a pod called directly, the workload's port.
@@ -74,7 +76,7 @@ pub struct Destination {
 }
 
 /// Some of a destination's endpoints, as a DestinationRule has them under a name.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Subset {
     /// `name`.
     pub name: Arc<str>,
@@ -140,7 +142,7 @@ impl Destination {
     /// Istio's cluster name, `outbound|PORT|SUBSET|HOST`.
     #[must_use]
     pub fn cluster_name(&self) -> String {
-        format!("outbound|{}||{}", self.port, self.host)
+        format!("outbound|{}|{}|{}", self.port, self.subset, self.host)
     }
 
     /// The SNI that a client sends under the mesh's mutual TLS: a rule's, else `outbound_.PORT_.SUBSET_.HOST`. A name may not
@@ -158,7 +160,7 @@ impl Destination {
             Ok(IpAddr::V6(ip)) => joined(ip.segments().iter().map(|part| format!("{part:x}")).collect()).into(),
             Err(_) => (*self.host).into(),
         };
-        format!("outbound_.{}_._.{host}", self.port)
+        format!("outbound_.{}_.{}_.{host}", self.port, self.subset)
     }
 
     /// How a connection to an endpoint is secured.

@@ -244,6 +244,7 @@ pub(crate) mod tests {
             ranks: Box::new(["eu".into(), "".into()]),
         };
         Destination {
+            subset: "".into(),
             host: "reviews.shop.svc.cluster.local".into(),
             namespace: "shop".into(),
             port: 9080,

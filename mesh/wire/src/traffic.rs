@@ -202,6 +202,7 @@ fn locality(message: &wire::LocalitySetting) -> Result<LocalitySetting, ConvertE
         distribute,
         failover: failover.collect(),
         failover_priority: shared(&message.failover_priority),
+        always: message.always,
     })
 }
 
@@ -222,6 +223,7 @@ impl From<&LocalitySetting> for wire::LocalitySetting {
             distribute: distribute.collect(),
             failover: setting.failover.iter().map(|it| pair(&it.from, &it.to)).collect(),
             failover_priority: texts(&setting.failover_priority),
+            always: setting.always,
         }
     }
 }
@@ -386,6 +388,7 @@ pub(crate) mod tests {
                     to: "us".into(),
                 }],
                 failover_priority: vec!["topology.kubernetes.io/region".into(), "version=v1".into()],
+                always: true,
             }),
             warmup: Some(Warmup {
                 duration: seconds(30),

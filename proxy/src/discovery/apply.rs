@@ -20,6 +20,8 @@ use mesh_wire::tls::material::{MaterialError, root_store};
 use prost::Message;
 use rustls_pki_types::CertificateDer;
 
+use crate::cluster::Cluster;
+
 use super::authorization::{Compiled, Ready, UnreadableKeys};
 use super::candidates::Candidates;
 use super::mesh::Mesh;
@@ -62,7 +64,7 @@ pub(super) struct Outcome {
 #[derive(Debug, Default)]
 pub(super) struct Applier {
     /// Destinations in use by host and port, so that the names of one Service share one. Equality is checked.
-    shared: HashMap<(Arc<str>, u16), Weak<Destination>>,
+    shared: HashMap<(Arc<str>, u16), Weak<Cluster>>,
     /// The size of `shared` at which ended entries are cleared out.
     clear_at: usize,
 }
@@ -98,15 +100,11 @@ impl Applier {
             };
             match destination(resource) {
                 Ok(mut destination) => {
-                    if let Some(Known::Found {
-                        destination: before, ..
-                    }) = slot.known().as_deref()
-                    {
+                    if let Some(Known::Found { cluster: before, .. }) = slot.known().as_deref() {
                         keep(before, &mut destination);
                     }
-                    let destination = self.share(destination);
                     slot.set(Known::Found {
-                        destination,
+                        cluster: self.share(mesh, destination),
                         version: resource.version.as_str().into(),
                     });
                     changed = true;
@@ -131,10 +129,10 @@ impl Applier {
     }
 
     /// The destination in use that equals this one, or this one.
-    fn share(&mut self, destination: Destination) -> Arc<Destination> {
+    fn share(&mut self, mesh: &Mesh, destination: Destination) -> Arc<Cluster> {
         let key = (destination.host.clone(), destination.port);
         if let Some(held) = self.shared.get(&key).and_then(Weak::upgrade)
-            && *held == destination
+            && **held.destination() == destination
         {
             return held;
         }
@@ -142,9 +140,9 @@ impl Applier {
             self.shared.retain(|_, held| held.strong_count() > 0);
             self.clear_at = (2 * self.shared.len()).max(1024);
         }
-        let destination = Arc::new(destination);
-        self.shared.insert(key, Arc::downgrade(&destination));
-        destination
+        let cluster = mesh.cluster(destination);
+        self.shared.insert(key, Arc::downgrade(&cluster));
+        cluster
     }
 }
 
@@ -172,14 +170,19 @@ fn keep_endpoints(before: &Destination, now: &mut Destination) {
         return;
     }
     let were = |address| before.endpoints.iter().any(|endpoint| endpoint.address == address);
-    let kept: Vec<usize> = (0..now.unready.len())
-        .filter(|at| were(now.unready[*at].address))
-        .collect();
-    now.endpoints = kept.iter().map(|at| now.unready[*at].clone()).collect();
+    // Which of the unready ones are kept, by their indices among those.
+    let mut kept = Vec::new();
+    for (endpoint, at) in now.unready.iter().zip(0_u32..) {
+        if were(endpoint.address) {
+            kept.push(at);
+            now.endpoints.push(endpoint.clone());
+        }
+    }
     for subset in &mut now.subsets {
-        let unready = |at: &usize| subset.unready.iter().any(|of| usize::try_from(*of) == Ok(*at));
-        let places = kept.iter().enumerate().filter(|(_, at)| unready(at));
-        subset.endpoints = places.filter_map(|(place, _)| u32::try_from(place).ok()).collect();
+        let own = (0_u32..)
+            .zip(&kept)
+            .filter(|(_, unready)| subset.unready.contains(unready));
+        subset.endpoints = own.map(|(at, _)| at).collect();
     }
     if !now.endpoints.is_empty() {
         tracing::warn!(
@@ -388,6 +391,15 @@ mod tests {
             keep(&destination(before, &[]), &mut got);
             assert_eq!(got.endpoints, endpoints(want), "{case}");
         }
+        let subset = |endpoints: &[u32], unready: &[u32]| Subset {
+            endpoints: endpoints.to_vec(),
+            unready: unready.to_vec(),
+            ..Subset::default()
+        };
+        let mut got = destination(&[], &[1, 2, 3]);
+        got.subsets = vec![subset(&[], &[0, 1]), subset(&[], &[2])];
+        keep(&destination(&[2, 3], &[]), &mut got);
+        assert_eq!(got.subsets, [subset(&[0], &[0, 1]), subset(&[1], &[2])], "its subsets");
         // For as long as it lasts.
         let mut once = destination(&[], &[1, 2]);
         keep(&destination(&[1, 2], &[]), &mut once);

@@ -14,6 +14,8 @@ use mesh_wire::convert::{TrustBundle, Workload};
 use mesh_wire::request_authentication::RequestAuthentications;
 use tokio::sync::{mpsc, watch};
 
+use crate::cluster::{Cluster, Clusters, Place};
+
 use super::authorization::{Authorization, Compiled, Parts, Ready};
 use super::candidates::Candidates;
 use super::freshness::{Freshness, Moment};
@@ -61,7 +63,7 @@ impl Default for Limits {
 #[derive(Debug, Clone)]
 pub enum Lookup {
     /// It is this one.
-    Found(Arc<Destination>),
+    Found(Arc<Cluster>),
     /// The mesh knows nothing of it.
     Absent,
     /// Nobody has asked yet, or the answer is still to come.
@@ -72,7 +74,7 @@ pub enum Lookup {
 #[derive(Debug, Clone)]
 pub enum Answer {
     /// It is this one.
-    Found(Arc<Destination>),
+    Found(Arc<Cluster>),
     /// The mesh knows nothing of it.
     Absent,
     /// No operator answered in time, or the table is full of what is in use.
@@ -129,6 +131,7 @@ struct Shared {
     hosts: Table,
     addresses: Table,
     peers: Table,
+    clusters: Clusters,
     requests: mpsc::Sender<Arc<str>>,
     keys: Arc<Keys>,
     connected: AtomicBool,
@@ -162,6 +165,7 @@ impl Mesh {
             hosts: Table::new(limits.hosts),
             addresses: Table::new(limits.addresses),
             peers: Table::new(limits.peers),
+            clusters: Clusters::default(),
             requests,
             keys,
             connected: AtomicBool::new(false),
@@ -315,6 +319,18 @@ impl Mesh {
         self.shared.keys.wait(unknown)
     }
 
+    /// What is known of destinations from using them.
+    #[must_use]
+    pub fn clusters(&self) -> &Clusters {
+        &self.shared.clusters
+    }
+
+    /// A destination in use, as seen from where the pod is.
+    pub(super) fn cluster(&self, destination: impl Into<Arc<Destination>>) -> Arc<Cluster> {
+        self.clusters()
+            .cluster(destination.into(), &Place::from(&**self.shared.workload.load()))
+    }
+
     /// Whether a stream to an operator is open.
     #[must_use]
     pub fn connected(&self) -> bool {
@@ -337,7 +353,7 @@ impl Mesh {
         let found = table.look(name.as_str(), |slot| {
             slot.touch(self.now());
             match slot.known().as_deref() {
-                Some(Known::Found { destination, .. }) => Lookup::Found(destination.clone()),
+                Some(Known::Found { cluster, .. }) => Lookup::Found(cluster.clone()),
                 Some(Known::Absent) => Lookup::Absent,
                 None => Lookup::Unknown,
             }
@@ -349,12 +365,12 @@ impl Mesh {
         let wait = async {
             let slot = self.slot(table, name).await?;
             Some(match &*slot.wait().await {
-                Known::Found { destination, .. } => Answer::Found(destination.clone()),
+                Known::Found { cluster, .. } => Answer::Found(cluster.clone()),
                 Known::Absent => Answer::Absent,
             })
         };
         match self.lookup(table, name) {
-            Lookup::Found(destination) => Answer::Found(destination),
+            Lookup::Found(cluster) => Answer::Found(cluster),
             Lookup::Absent => Answer::Absent,
             Lookup::Unknown => {
                 let answer = tokio::time::timeout(self.shared.limits.first_use, wait).await;
@@ -438,11 +454,28 @@ impl Mesh {
 
     pub(super) fn set_workload(&self, workload: Workload, version: &str) {
         version.clone_into(&mut self.versions().workload);
-        if **self.shared.workload.load() != workload {
+        let before = self.workload();
+        if *before != workload {
+            let moved = Place::from(&*before) != Place::from(&workload);
             self.shared.workload.store(Arc::new(workload));
+            if moved {
+                self.place_anew();
+            }
             self.shared.workload_changes.send_replace(());
         }
         self.shared.workload_received.store(true, Ordering::Release);
+    }
+
+    /// Has what is known of destinations be seen from where the pod is now.
+    fn place_anew(&self) {
+        for (_, slot) in self.asked() {
+            let known = slot.known();
+            if let Some(Known::Found { cluster, version }) = known.as_deref() {
+                let version = version.clone();
+                let cluster = self.cluster(cluster.destination().clone());
+                slot.set(Known::Found { cluster, version });
+            }
+        }
     }
 
     pub(super) fn set_inbound(&self, effective: Effective, version: &str) {

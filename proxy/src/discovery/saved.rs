@@ -241,10 +241,10 @@ fn saved(mesh: &Mesh, pod: &str) -> Option<Saved> {
     let mut room = MOST_BYTES.saturating_sub(saved.encoded_len() + (64 << 10));
     let mut destinations = Vec::new();
     for (name, slot) in asked {
-        let Some(Known::Found { destination, version }) = slot.known().as_deref().cloned() else {
+        let Some(Known::Found { cluster, version }) = slot.known().as_deref().cloned() else {
             continue;
         };
-        let message = wire::Destination::from(&*destination).encode_to_vec();
+        let message = wire::Destination::from(&**cluster).encode_to_vec();
         let entry = resource(&name, version.into(), type_url::DESTINATION, message);
         // The tag and length before it.
         let length = entry.encoded_len() + 8;
@@ -432,7 +432,7 @@ mod tests {
             mesh.expect(name);
             let destination = routed(host);
             mesh.slot_named(name).unwrap().set(Known::Found {
-                destination: destination.into(),
+                cluster: mesh.cluster(destination),
                 version: "d1".into(),
             });
         }
@@ -459,7 +459,7 @@ mod tests {
         let resources = after.authorization_resources().unwrap();
         assert_eq!(((*resources.0).clone(), (*resources.1).clone()), enforced());
         assert_eq!(after.authorization().unwrap().paths, Normalization::MergeSlashes);
-        assert!(matches!(after.lookup_host("reviews", 80), Lookup::Found(found) if *found == routed("reviews")));
+        assert!(matches!(after.lookup_host("reviews", 80), Lookup::Found(found) if **found == routed("reviews")));
         assert!(matches!(after.lookup_host("ratings", 80), Lookup::Found(_)));
         // What the mesh did not know it may know now.
         assert!(matches!(after.lookup_host("nothing", 80), Lookup::Unknown));
@@ -515,7 +515,7 @@ mod tests {
             let mut destination = message(&format!("h{at}"));
             destination.namespace.clone_from(&long);
             mesh.slot_named(&name).unwrap().set(Known::Found {
-                destination: Arc::new(Destination::try_from(&destination).unwrap()),
+                cluster: mesh.cluster(Destination::try_from(&destination).unwrap()),
                 version: "1".into(),
             });
             mesh.slot_named(&name).unwrap().touch(at);

@@ -14,6 +14,8 @@ use mesh_wire::request_authentication::RequestAuthentications;
 use mesh_wire::resources::type_url;
 use serde_json::{Value, json};
 
+use crate::cluster::Cluster;
+
 use super::mesh::{Mesh, OwnVersions};
 use super::name::Kind;
 use super::table::{Known, Slot};
@@ -27,7 +29,7 @@ pub struct Found {
     /// The resource's name: `host/NAME:PORT` or `addr/ADDRESS:PORT`.
     pub resource: Arc<str>,
     /// What it is.
-    pub destination: Arc<Destination>,
+    pub cluster: Arc<Cluster>,
     /// The version under which it was sent.
     pub version: String,
     /// Seconds since it was last used.
@@ -44,9 +46,9 @@ impl Mesh {
             .into_iter()
             .filter(|(resource, _)| Kind::of(resource) != Kind::Peer)
             .filter_map(|(resource, slot)| match slot.known().as_deref() {
-                Some(Known::Found { destination, version }) => Some(Found {
+                Some(Known::Found { cluster, version }) => Some(Found {
                     resource,
-                    destination: destination.clone(),
+                    cluster: cluster.clone(),
                     version: version.to_string(),
                     unused_seconds: now.saturating_sub(slot.used()),
                 }),
@@ -175,7 +177,7 @@ fn trust_bundle(bundle: &TrustBundle, version: &str) -> Value {
 /// About what a destination takes of a page, in bytes.
 fn size(slot: &Slot) -> usize {
     match slot.known().as_deref() {
-        Some(Known::Found { destination, .. }) => destination_bytes(destination),
+        Some(Known::Found { cluster, .. }) => destination_bytes(cluster),
         _ => 0,
     }
 }
@@ -192,7 +194,7 @@ fn entry(name: &str, slot: &Slot, now: u32) -> Value {
         None => json!({"name": name, "state": "unknown", "unused_seconds": unused}),
         Some(Known::Absent) => json!({"name": name, "state": "absent", "unused_seconds": unused}),
         Some(Known::Found {
-            destination: found,
+            cluster: found,
             version,
         }) => json!({
             "name": name,

@@ -9,8 +9,8 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::cluster::Cluster;
 use arc_swap::{ArcSwap, ArcSwapOption};
-use mesh_core::destination::Destination;
 use tokio::sync::Notify;
 
 /// A power of two; with 10,000 names an insertion copies about 160 entries.
@@ -27,8 +27,8 @@ const UNANSWERED_SECONDS: u32 = 10;
 pub(super) enum Known {
     /// It is this destination.
     Found {
-        /// The destination.
-        destination: Arc<Destination>,
+        /// The destination, in use.
+        cluster: Arc<Cluster>,
         /// The version under which it was sent.
         version: Box<str>,
     },
@@ -239,6 +239,9 @@ impl Table {
 mod tests {
     use super::*;
 
+    use crate::cluster::{Clusters, Place};
+    use mesh_core::destination::Destination;
+
     const NOTHING: Forget = Forget {
         known: false,
         unused: 600,
@@ -262,7 +265,7 @@ mod tests {
             ..Destination::default()
         };
         Known::Found {
-            destination: Arc::new(destination),
+            cluster: Clusters::default().cluster(Arc::new(destination), &Place::default()),
             version: "1".into(),
         }
     }

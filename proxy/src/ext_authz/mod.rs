@@ -10,6 +10,7 @@ mod response;
 mod target;
 pub mod verdict;
 
+use crate::cluster::Cluster;
 use crate::discovery::Answer;
 use crate::http::body::{RequestBody, ResponseBody};
 use crate::outbound::send::{self, Call};
@@ -17,7 +18,7 @@ use crate::telemetry::Record;
 use crate::worker::Worker;
 use ::http::{HeaderMap, Request, Response, Version};
 use body::Shown;
-use mesh_core::destination::{Destination, Resolution};
+use mesh_core::destination::Resolution;
 use mesh_core::ext_authz::{Protocol, Provider};
 use mesh_core::identity::SpiffeId;
 use std::net::SocketAddr;
@@ -104,7 +105,7 @@ pub async fn ask(worker: &Worker, provider: &Provider, question: &Question<'_>) 
 }
 
 /// Where a provider's Service leads.
-async fn destination(worker: &Worker, provider: &Provider) -> Result<Arc<Destination>, String> {
+async fn destination(worker: &Worker, provider: &Provider) -> Result<Arc<Cluster>, String> {
     let Provider { host, port, .. } = provider;
     match worker.mesh.host(host, *port).await {
         Answer::Found(destination) => Ok(destination),
@@ -116,7 +117,7 @@ async fn destination(worker: &Worker, provider: &Provider) -> Result<Arc<Destina
 /// Sends a request to a provider.
 async fn send(
     worker: &Worker,
-    destination: &Arc<Destination>,
+    destination: &Arc<Cluster>,
     question: &Question<'_>,
     request: Request<RequestBody>,
 ) -> Result<Response<ResponseBody>, String> {

@@ -1,13 +1,14 @@
 //! Open HTTP/1.1 connections waiting for their next request, one pool per worker, so that taking one never contends.
 //!
-//! A [`Lease`] is one request's use of an endpoint: it counts as under way from its making to its end, which is what
-//! balancing measures, and carries the connection, which goes back to the pool only when request and response have ended.
+//! A [`Lease`] is one request's use of an endpoint: it lasts from its making to the end of request and response, and carries
+//! the connection, which goes back to the pool only then.
 //!
 //! A burst of requests that finds no connection does not open one for each: a full handshake costs about what four requests
 //! do, on both sides, so that the burst would wait longest of all. A few are opened; who finds those under way waits a
 //! moment for one to come back.
 
 use super::body::RequestBody;
+use crate::cluster::Use;
 use hyper::client::conn::http1::SendRequest;
 use mesh_core::identity::SpiffeId;
 use std::collections::HashMap;
@@ -99,6 +100,7 @@ impl Pool {
             pool: self.clone(),
             key,
             connection: entry.take(fits),
+            counted: None,
             opening: false,
         }
     }
@@ -133,6 +135,7 @@ impl Pool {
             pool: self.clone(),
             key,
             connection: None,
+            counted: None,
             opening: false,
         }
     }
@@ -156,6 +159,8 @@ pub struct Lease {
     key: Key,
     /// The connection in use, if there is one yet.
     pub connection: Option<Connection>,
+    /// What else counts the use as under way.
+    pub counted: Option<Use>,
     /// Whether its holder counts among those that are opening a connection.
     opening: bool,
 }

@@ -4,6 +4,7 @@
 use super::body::{RequestBody, ResponseBody};
 use super::pool::{Connection, Key, PATIENCE, Pool};
 use super::{exchange, http2_client, http2_pool};
+use crate::cluster::Use;
 use crate::net::stream::Stream;
 use crate::refusals::Reason;
 use crate::telemetry::Record;
@@ -99,6 +100,17 @@ impl Pools {
     }
 }
 
+/// Where a try goes.
+#[derive(Debug)]
+pub struct Server<'a> {
+    /// The pools that have or take the connection.
+    pub pools: &'a Pools,
+    /// Which connections lead there.
+    pub key: Key,
+    /// What counts the request as under way.
+    pub counted: Option<Use>,
+}
+
 /// Why a try failed.
 #[derive(Debug)]
 pub enum Failed {
@@ -119,8 +131,7 @@ pub enum Failed {
 /// # Errors
 /// [`Failed`].
 pub async fn try_once<F>(
-    pools: &Pools,
-    key: Key,
+    server: Server<'_>,
     request: Request<RequestBody>,
     record: &mut Record,
     fresh: bool,
@@ -132,13 +143,15 @@ where
 {
     if request.version() == Version::HTTP_2 {
         // Boxed, so that a request in HTTP/1.1 does not carry this path's state.
-        return Box::pin(over_http2(pools, key, request, record, fits, open)).await;
+        return Box::pin(over_http2(server, request, record, fits, open)).await;
     }
+    let Server { pools, key, counted } = server;
     let fits = |waiting: &Connection| !fresh && fits(waiting.peer.as_ref(), waiting.generation);
     let mut lease = match key.mutual_tls || key.originated != 0 {
         true => pools.http1.lease_patiently(key, PATIENCE, fits).await,
         false => pools.http1.lease(key, fits),
     };
+    lease.counted = counted;
     let mut waiting = lease.connection.take();
     if !exchange::is_repeatable(&request)
         && let Some(connection) = &waiting
@@ -173,8 +186,7 @@ where
 }
 
 async fn over_http2<F>(
-    pools: &Pools,
-    key: Key,
+    server: Server<'_>,
     request: Request<RequestBody>,
     record: &mut Record,
     fits: impl Fn(Option<&SpiffeId>, u64) -> bool,
@@ -189,7 +201,9 @@ where
         opened.map_err(|error| ConnectError::Tcp(io::Error::other(error)))
     };
     let fits = |waiting: &http2_pool::Connection| fits(waiting.peer.as_ref(), waiting.generation);
-    let under_way = pools.http1.count(key);
+    let Server { pools, key, counted } = server;
+    let mut under_way = pools.http1.count(key);
+    under_way.counted = counted;
     match pools.http2.lease(key, fits, under_way, opened).await {
         Ok(lease) => {
             record.attempt();
@@ -220,7 +234,12 @@ where
         if attempt > 0 {
             retries.inc();
         }
-        match try_once(pools, key, request, record, attempt > 0, |_, _| true, &open).await {
+        let server = Server {
+            pools,
+            key,
+            counted: None,
+        };
+        match try_once(server, request, record, attempt > 0, |_, _| true, &open).await {
             Ok(response) => return Ok(response),
             Err(Failed::Connect { error, .. }) => return Err(error.to_string()),
             Err(Failed::Exchange(failed)) => {

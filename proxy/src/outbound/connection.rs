@@ -1,6 +1,7 @@
 //! A captured connection of the application: what it dialled and what it speaks.
 
 use super::{http, tcp};
+use crate::cluster::Cluster;
 use crate::discovery::{Answer, Lookup};
 use crate::net::first_bytes::{self, Spoken};
 use crate::net::listen::{Accepted, Slot};
@@ -8,7 +9,6 @@ use crate::net::relay::{self, Count};
 use crate::net::stream::Stream;
 use crate::worker::{Taken, Worker};
 use bytes::{Bytes, BytesMut};
-use mesh_core::destination::Destination;
 use mesh_core::protocol::Declared;
 use std::io;
 use std::net::SocketAddr;
@@ -25,7 +25,7 @@ pub const SILENCE: Duration = Duration::from_millis(100);
 #[derive(Debug, Clone)]
 pub enum Dialled {
     /// A destination of the mesh.
-    Known(Arc<Destination>),
+    Known(Arc<Cluster>),
     /// Nothing that the mesh knows.
     Outside,
     /// The operator could not be asked.
@@ -38,7 +38,7 @@ pub enum Dialled {
 impl From<Answer> for Dialled {
     fn from(answer: Answer) -> Self {
         match answer {
-            Answer::Found(destination) => Self::Known(destination),
+            Answer::Found(cluster) => Self::Known(cluster),
             Answer::Absent => Self::Outside,
             Answer::Unavailable => Self::Unavailable { waited: true },
         }
@@ -170,12 +170,12 @@ async fn silent(worker: Arc<Worker>, mut client: TcpStream, mut ahead: BytesMut,
             record.discard();
             spoken_to(worker, client, spoken, ahead.freeze(), facts).await;
         }
-        (First::Client(Ok(_)), Some((mut server, _lease))) => {
+        (First::Client(Ok(_)), Some((mut server, _under_way))) => {
             let mut client = Stream::ahead(ahead.freeze(), client);
             record.opened();
             relay::join(&mut client, &mut server, &mut record).await;
         }
-        (First::Server(Ok(n)), Some((mut server, _lease))) => {
+        (First::Server(Ok(n)), Some((mut server, _under_way))) => {
             record.opened();
             record.down(n as u64);
             if client.write_all(&greeting[..n]).await.is_ok() {

@@ -3,6 +3,7 @@
 
 use super::connection::{Dialled, Facts};
 use super::send::{self, ATTEMPTS, Call};
+use crate::cluster::Cluster;
 use crate::discovery::{Answer, Lookup};
 use crate::http::body::{RequestBody, ResponseBody};
 use crate::http::pool::Key;
@@ -17,7 +18,6 @@ use crate::telemetry::{Outside, Record, Recorded, Way};
 use crate::worker::Worker;
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
-use mesh_core::destination::Destination;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -57,7 +57,7 @@ pub async fn serve_http2(worker: Arc<Worker>, client: Stream, facts: Facts) {
 /// Where a request goes.
 enum Route {
     /// To one of a destination's endpoints.
-    Destination(Arc<Destination>),
+    Destination(Arc<Cluster>),
     /// As it was dialled.
     AsDialled,
     /// Nowhere.

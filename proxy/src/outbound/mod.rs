@@ -1,10 +1,9 @@
 //! From the pod's application to somewhere. A captured connection passes through these files in this order:
 //! [`connection`] (what was dialled, what it speaks), [`http`] with [`send`] or [`tcp`] (which destination), [`secured`] (under which TLS),
-//! [`endpoint`] (which of its pods), [`connect`] (the connection to it).
+//! [`crate::cluster`] (which of its pods), [`connect`] (the connection to it).
 
 pub mod connect;
 pub mod connection;
-pub mod endpoint;
 pub mod http;
 pub mod secured;
 pub mod send;

@@ -1,15 +1,16 @@
 //! A request to a destination of the mesh: to one of its endpoints, and to another one where that fails.
 
 use super::connect::{Carries, connect};
-use super::endpoint;
 use super::secured::Secured;
+use crate::cluster::{Asked, Cluster};
 use crate::http::body::{RequestBody, ResponseBody};
-use crate::http::upstream::{self, ConnectError, Connected, Failed};
+use crate::http::upstream::{self, ConnectError, Connected, Failed, Server};
 use crate::http::{exchange, headers};
 use crate::refusals::Reason;
 use crate::telemetry::Record;
 use crate::worker::Worker;
 use http::{Request, Response, StatusCode, Version};
+use mesh_core::balance::Outcome;
 use mesh_core::destination::{Destination, Endpoint, Resolution};
 use mesh_core::identity::SpiffeId;
 use std::net::SocketAddr;
@@ -33,7 +34,7 @@ pub struct Call<'a> {
 pub async fn to_destination(
     worker: &Worker,
     call: Call<'_>,
-    destination: &Arc<Destination>,
+    destination: &Arc<Cluster>,
     mut request: Request<RequestBody>,
     record: &mut Record,
 ) -> Response<ResponseBody> {
@@ -66,7 +67,13 @@ pub async fn to_destination(
         if attempt > 0 {
             worker.metrics.retries.inc();
         }
-        let Some(at) = endpoint::choose(destination, &secured, call.dialled, &tried, &worker.upstreams.http1) else {
+        let asked = Asked {
+            hash: None,
+            dialled: call.dialled,
+            tried: &tried,
+            elsewhere: false,
+        };
+        let Some(at) = destination.choose(&asked) else {
             break;
         };
         let Some(chosen) = destination.endpoints.get(at) else {
@@ -75,8 +82,13 @@ pub async fn to_destination(
         record.to_endpoint(destination, chosen);
         let open = || open(worker, destination, &secured, chosen, carries);
         // After a pooled connection failed, the next try does not trust another one that may have closed with it.
-        let (pools, key) = (&worker.upstreams, secured.key(destination, chosen));
-        let result = upstream::try_once(pools, key, request, record, fresh, fits, open).await;
+        let server = Server {
+            pools: &worker.upstreams,
+            key: secured.key(destination, chosen),
+            counted: destination.begin(at),
+        };
+        let result = upstream::try_once(server, request, record, fresh, fits, open).await;
+        destination.report(at, outcome(&result));
         let (reason, error, again) = match result {
             Ok(response) => return response,
             Err(Failed::Connect { error, request }) => {
@@ -115,6 +127,15 @@ pub async fn to_destination(
     }
     record.gave_up();
     exchange::unreachable()
+}
+
+/// What became of a try, as the endpoint's health has it.
+fn outcome(result: &Result<Response<ResponseBody>, Failed>) -> Outcome {
+    match result {
+        Ok(response) => Outcome::Answered(response.status().as_u16()),
+        Err(Failed::Connect { .. }) => Outcome::NotConnected,
+        Err(Failed::Exchange(_)) => Outcome::Reset,
+    }
 }
 
 async fn open(

@@ -3,14 +3,14 @@
 
 use super::connect::{Carries, connect};
 use super::connection::{Dialled, Facts};
-use super::endpoint;
 use super::secured::Secured;
-use crate::http::pool::Lease;
+use crate::cluster::{Asked, Use};
 use crate::net::stream::Stream;
 use crate::net::{dial, relay};
 use crate::refusals::Reason;
 use crate::telemetry::{Connection, Outside, Way};
 use crate::worker::Worker;
+use mesh_core::balance::Outcome;
 
 /// How many endpoints are tried before the client's connection is closed.
 const ATTEMPTS: usize = 3;
@@ -19,8 +19,7 @@ const ATTEMPTS: usize = 3;
 pub async fn relay(worker: &Worker, mut client: Stream, facts: Facts) {
     let mut record = record(worker, &facts);
     match open(worker, &facts, &mut record).await {
-        // The lease counts the connection as under way until it ends.
-        Some((mut server, _lease)) => {
+        Some((mut server, _under_way)) => {
             record.opened();
             relay::join(&mut client, &mut server, &mut record).await;
         }
@@ -34,8 +33,8 @@ pub fn record(worker: &Worker, facts: &Facts) -> Connection {
     Connection::begin(&worker.telemetry, Way::Out, facts.peer, facts.address)
 }
 
-/// Opens the server's side; where that fails the refusal is noted.
-pub async fn open(worker: &Worker, facts: &Facts, record: &mut Connection) -> Option<(Stream, Option<Lease>)> {
+/// Opens the server's side, and counts it as under way; where that fails the refusal is noted.
+pub async fn open(worker: &Worker, facts: &Facts, record: &mut Connection) -> Option<(Stream, Option<Use>)> {
     let refuse = |record: &mut Connection, reason: Reason, detail: String| {
         record.failed(reason, &detail);
         worker.refuse(reason, facts.peer, Some(facts.address), detail);
@@ -93,20 +92,27 @@ pub async fn open(worker: &Worker, facts: &Facts, record: &mut Connection) -> Op
     };
     let mut tried = Vec::new();
     while tried.len() < ATTEMPTS {
-        let Some(at) = endpoint::choose(destination, &secured, facts.address, &tried, &worker.upstreams.http1) else {
+        let asked = Asked {
+            hash: None,
+            dialled: facts.address,
+            tried: &tried,
+            elsewhere: false,
+        };
+        let Some(at) = destination.choose(&asked) else {
             break;
         };
         let Some(chosen) = destination.endpoints.get(at) else {
             break;
         };
-        let lease = worker.upstreams.http1.count(secured.key(destination, chosen));
+        let under_way = destination.begin(at);
         let connected = connect(worker, destination, &secured, chosen, Carries::Opaque).await;
         record.to_endpoint(destination, chosen);
         match connected {
             Ok(connected) => {
                 record.reached(connected.stream.local_addr());
                 count(secured.label(destination, chosen));
-                return Some((connected.stream, Some(lease)));
+                destination.report(at, Outcome::Connected);
+                return Some((connected.stream, under_way));
             }
             Err(error) => refuse(
                 record,
@@ -114,6 +120,7 @@ pub async fn open(worker: &Worker, facts: &Facts, record: &mut Connection) -> Op
                 format!("{}: {}: {error}", destination.cluster_name(), chosen.address),
             ),
         }
+        destination.report(at, Outcome::NotConnected);
         tried.push(at);
         if tried.len() == destination.endpoints.len() {
             break;

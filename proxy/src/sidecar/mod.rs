@@ -197,6 +197,7 @@ pub async fn run(config: Config, log: LogControl) -> anyhow::Result<()> {
     };
     let discovery = tokio::spawn(client.run(mesh.clone(), requests, identity.discovery(), stopped));
     tokio::spawn(telemetry.clone().follow());
+    tokio::spawn(mesh.clusters().clone().look_after());
     let open = tokio::spawn(measure(slots.clone(), mesh.clone(), metrics.clone()));
 
     until_the_end(&handles).await?;

@@ -58,8 +58,8 @@ pub(super) fn clusters(workload: &Workload, found: Vec<Found>) -> Vec<Destined> 
         .map(|(name, kind)| (name.clone(), bare(name, kind)))
         .collect();
     for found in found {
-        let name = found.destination.cluster_name();
-        let kind = match found.destination.resolution {
+        let name = found.cluster.cluster_name();
+        let kind = match found.cluster.resolution {
             Resolution::Balanced => "EDS",
             Resolution::OriginalDestination => "ORIGINAL_DST",
         };
@@ -76,9 +76,7 @@ pub(super) fn clusters(workload: &Workload, found: Vec<Found>) -> Vec<Destined> 
 impl Destined {
     /// About how large it is on a page.
     pub(super) fn bytes(&self) -> usize {
-        self.found
-            .as_ref()
-            .map_or(0, |found| destination_bytes(&found.destination))
+        self.found.as_ref().map_or(0, |found| destination_bytes(&found.cluster))
     }
 
     /// As it is shown, `tls` being what handshakes use now.
@@ -95,7 +93,7 @@ impl Destined {
             ..Cluster::default()
         };
         let Some(found) = found else { return bare };
-        let destination = &*found.destination;
+        let destination = &*found.cluster;
         Cluster {
             namespace: destination.namespace.to_string(),
             protocol: destination.protocol.as_str().to_owned(),
@@ -211,7 +209,7 @@ pub(super) fn listeners(workload: &Workload, policy: Option<&Effective>, found: 
             routes.entry(port.parse().unwrap_or_default()).or_default().insert(host);
         } else if let Some(address) = found.resource.strip_prefix("addr/").and_then(|it| it.parse().ok()) {
             let address: SocketAddr = address;
-            addresses.insert(address, found.destination.cluster_name());
+            addresses.insert(address, found.cluster.cluster_name());
         }
     }
     for (port, hosts) in routes {
@@ -282,6 +280,7 @@ fn transports(mode: PortMode) -> &'static [&'static str] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cluster::{Clusters, Place};
     use mesh_core::destination;
 
     fn found(resource: &str, resolution: Resolution) -> Found {
@@ -308,7 +307,7 @@ mod tests {
         };
         Found {
             resource: resource.into(),
-            destination: Arc::new(destination),
+            cluster: Clusters::default().cluster(Arc::new(destination), &Place::default()),
             version: "7".to_owned(),
             unused_seconds: 5,
         }
@@ -356,12 +355,12 @@ mod tests {
     fn a_destination_rule_is_named_and_decides() {
         let shown = |tls: ClientTls| {
             let mut found = found("host/web:80", Resolution::Balanced);
-            let mut destination = Destination::clone(&found.destination);
+            let mut destination = Destination::clone(&found.cluster);
             destination.tls = Some(TlsRule {
                 rule: "shop/web".into(),
                 tls: Arc::new(tls),
             });
-            found.destination = Arc::new(destination);
+            found.cluster = Clusters::default().cluster(Arc::new(destination), &Place::default());
             let all = clusters(&Workload::default(), vec![found]);
             all.into_iter().next_back().unwrap().shown(None)
         };

@@ -7,9 +7,10 @@ use super::flags::Flags;
 use super::labels::{Outside, Service};
 use super::recorder::Recorder;
 use super::series::{Base, Connections, Key, Series};
+use crate::cluster::Cluster;
 use crate::net::relay::Count;
 use crate::refusals::Reason;
-use mesh_core::destination::{Destination, Endpoint};
+use mesh_core::destination::Endpoint;
 use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -81,16 +82,16 @@ impl Connection {
     }
 
     /// The connection is for a destination, whether or not it has an endpoint.
-    pub fn to_destination(&mut self, destination: &Arc<Destination>) {
+    pub fn to_destination(&mut self, cluster: &Arc<Cluster>) {
         let Some(state) = &mut self.0 else { return };
-        state.facts.destination = Some(destination.clone());
-        state.counted = Counted::Under(state.recorder.to_service(Service::of(destination)));
+        state.facts.destination = Some(cluster.clone());
+        state.counted = Counted::Under(state.recorder.to_service(Service::of(cluster)));
     }
 
     /// It goes to an endpoint of the destination.
-    pub fn to_endpoint(&mut self, destination: &Arc<Destination>, endpoint: &Endpoint) {
+    pub fn to_endpoint(&mut self, cluster: &Arc<Cluster>, endpoint: &Endpoint) {
         let Some(state) = &mut self.0 else { return };
-        state.counted = Counted::Under(state.recorder.to_endpoint(destination, endpoint));
+        state.counted = Counted::Under(state.recorder.to_endpoint(cluster.destination(), endpoint));
         state.facts.upstream = Some(endpoint.address);
     }
 

@@ -1,9 +1,9 @@
 //! What a line of the access log can say of a request or connection.
 
 use super::flags::Flags;
+use crate::cluster::Cluster;
 use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, Method, Version};
-use mesh_core::destination::Destination;
 use mesh_core::identity::SpiffeId;
 use std::borrow::Cow;
 use std::net::SocketAddr;
@@ -38,7 +38,7 @@ pub struct Facts {
     /// The name that the client's TLS asked for.
     pub server_name: Option<Arc<str>>,
     /// The destination that was called.
-    pub destination: Option<Arc<Destination>>,
+    pub destination: Option<Arc<Cluster>>,
     /// Istio's name of a cluster that stands for none.
     pub cluster: Option<&'static str>,
     /// The server.

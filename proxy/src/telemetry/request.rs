@@ -12,6 +12,7 @@ use super::layout::some_of;
 use super::recorder::{Recorder, Values};
 use super::series::{Base, Key};
 use super::upload::{self, Passed};
+use crate::cluster::Cluster;
 use crate::http::body::RequestBody;
 use crate::refusals::Reason;
 use http::header::{CONTENT_LENGTH, HOST, USER_AGENT};
@@ -202,13 +203,13 @@ impl Record {
     }
 
     /// The request goes to a destination's endpoint.
-    pub fn to_endpoint(&mut self, destination: &Arc<Destination>, endpoint: &Endpoint) {
+    pub fn to_endpoint(&mut self, cluster: &Arc<Cluster>, endpoint: &Endpoint) {
         let Some(state) = &mut self.0 else { return };
-        state.counted = Counted::Under(state.recorder.to_endpoint(destination, endpoint));
+        state.counted = Counted::Under(state.recorder.to_endpoint(cluster.destination(), endpoint));
         state.facts.upstream = Some(endpoint.address);
         state.flags = Flags::NONE;
         if state.recorder.telemetry().log().takes_all() {
-            state.facts.destination = Some(destination.clone());
+            state.facts.destination = Some(cluster.clone());
         }
     }
 
@@ -221,9 +222,9 @@ impl Record {
     }
 
     /// The destination was called. It is handed over: to count references of what all workers share costs.
-    pub fn called(&mut self, destination: Arc<Destination>) {
+    pub fn called(&mut self, cluster: Arc<Cluster>) {
         if let Some(state) = &mut self.0 {
-            state.facts.destination = Some(destination);
+            state.facts.destination = Some(cluster);
         }
     }
 

@@ -1,6 +1,7 @@
 //! Records as the data path uses them, down to the page.
 
 use super::*;
+use crate::cluster::{Cluster, Clusters, Place};
 use crate::discovery::Limits;
 use crate::http::body::RequestBody;
 use crate::http::replay::Kept;
@@ -39,7 +40,7 @@ fn sample(page: &str, family: &str, labels: &[&str]) -> u64 {
     line.rsplit_once(' ').unwrap().1.parse().unwrap()
 }
 
-fn destination() -> Arc<Destination> {
+fn destination() -> Arc<Cluster> {
     let identity: SpiffeId = "spiffe://cluster.local/ns/books/sa/reviews".parse().unwrap();
     let endpoint = |address: &str, version: &str| Endpoint {
         address: address.parse().unwrap(),
@@ -56,7 +57,7 @@ fn destination() -> Arc<Destination> {
         weight: 1,
         ranks: Box::default(),
     };
-    Arc::new(Destination {
+    let destination = Destination {
         host: "reviews.books.svc.cluster.local".into(),
         namespace: "books".into(),
         port: 80,
@@ -67,7 +68,8 @@ fn destination() -> Arc<Destination> {
         identities: vec![identity.clone()],
         tls: None,
         ..Destination::default()
-    })
+    };
+    Clusters::default().cluster(Arc::new(destination), &Place::default())
 }
 
 fn request(recorder: &Arc<Recorder>, way: Way, body: &'static str) -> Record {

@@ -58,6 +58,9 @@ pub struct LocalitySetting {
     pub failover: Vec<Failover>,
     /// `failoverPriority`: labels, or labels with the value that stands for the client's (`key=value`), as written.
     pub failover_priority: Vec<Arc<str>>,
+    /// Whether endpoints have priorities even without outlier detection, by which Istio's `failover` and `failoverPriority`
+    /// need to be told that a priority has failed: a Service's traffic distribution.
+    pub always: bool,
 }
 
 /// Clients in `from` send these shares, in percent, to these places. Both may end in `*`.

@@ -178,6 +178,9 @@ pub struct LocalitySetting {
     /// `failoverPriority`.
     #[prost(string, repeated, tag = "3")]
     pub failover_priority: Vec<String>,
+    /// Whether it holds without outlier detection.
+    #[prost(bool, tag = "4")]
+    pub always: bool,
 }
 
 /// One entry of `distribute`.
