@@ -88,6 +88,16 @@ pub(crate) enum Command {
         #[arg(short = 'f', long = "filename", value_name = "PATH", num_args = 1.., required = true)]
         files: Vec<PathBuf>,
     },
+    /// Every field and annotation of Istio's in use that is refused, without effect or different here, and what to do about it.
+    #[command(after_help = MIGRATE)]
+    Migrate {
+        /// Files, folders with all in them (.yaml, .yml, .json), or - for standard input.
+        #[arg(short = 'f', long = "filename", value_name = "PATH", num_args = 1.., required_unless_present = "cluster", conflicts_with = "cluster")]
+        files: Vec<PathBuf>,
+        /// Look at what is in the cluster.
+        #[arg(long)]
+        cluster: bool,
+    },
     /// What the policies in files would decide; no cluster is needed.
     #[command(subcommand_required = true, arg_required_else_help = true)]
     Eval {
@@ -180,6 +190,14 @@ const VALIDATE: &str = "Examples:
 
 Ends with 1 if a resource is not accepted.";
 
+const MIGRATE: &str = "Examples:
+  pinnace migrate -f manifests/
+  pinnace migrate --cluster
+  pinnace migrate --cluster -n shop -o json
+  helm template . | pinnace migrate -f -
+
+Ends with 1 if there is something to do.";
+
 const VERSION: &str = "Examples:
   pinnace version
   pinnace version --remote=false -o json";
@@ -209,6 +227,8 @@ mod tests {
             "pinnace pc log web-1 -r",
             "pinnace validate -f a.yaml b -o json",
             "pinnace v -f a.yaml -f - -n shop",
+            "pinnace migrate -f a.yaml b/ -o json",
+            "pinnace migrate --cluster -n shop",
             "pinnace version --remote=false -o short",
             "pinnace pc clusters --forwarded 127.0.0.1:15000",
             "pinnace eval authz -f a.yaml b/ --requests - -o json --jwks-uri https://i/keys?a=b=keys.json",
@@ -220,6 +240,8 @@ mod tests {
         for line in [
             "pinnace",
             "pinnace validate",
+            "pinnace migrate",
+            "pinnace migrate -f a.yaml --cluster",
             "pinnace pc clusters",
             "pinnace pc clusters a -o xml",
         ] {

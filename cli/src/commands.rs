@@ -1,6 +1,7 @@
 //! The verbs, a file each.
 
 pub(crate) mod eval;
+mod migrate;
 pub(crate) mod proxy_config;
 mod proxy_status;
 mod validate;
@@ -25,6 +26,7 @@ pub(crate) async fn run(line: CommandLine) -> Result<u8, Failure> {
         Command::ProxyStatus { proxy } => proxy_status::run(&global, proxy.as_deref()).await,
         Command::ProxyConfig { what } => proxy_config::run(&global, what).await,
         Command::Validate { files } => validate::run(&global, &files),
+        Command::Migrate { files, cluster } => migrate::run(&global, &files, cluster).await,
         Command::Eval { what } => eval::run(&global, &what),
         Command::Version { remote } => version::run(&global, remote).await,
     }

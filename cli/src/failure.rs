@@ -10,7 +10,7 @@ pub(crate) const IN_PART: u8 = 5;
 /// The exit statuses, for the help.
 pub(crate) const STATUSES: &str = "Exit statuses:
   0  done
-  1  failed for a reason that has no status of its own; validate: a resource is not accepted
+  1  failed for a reason that has no status of its own; validate: a resource is not accepted; migrate: something is to be done
   2  the command line is not understood
   3  the cluster cannot be reached, or refuses
   4  what was named does not exist, or has no sidecar

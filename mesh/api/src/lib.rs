@@ -16,6 +16,7 @@ pub mod injection;
 mod invalid;
 pub mod labels;
 pub mod mesh_config;
+pub mod migration;
 mod names;
 mod object;
 pub mod peer_authentication;

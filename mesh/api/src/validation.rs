@@ -19,6 +19,7 @@ pub struct Kind {
     /// The versions that are served, the stored one first.
     pub versions: &'static [&'static str],
     crd: fn() -> Value,
+    later: fn(&Value) -> Vec<String>,
 }
 
 /// All of them.
@@ -28,36 +29,42 @@ pub const KINDS: [Kind; 6] = [
         name: "AuthorizationPolicy",
         versions: &["v1", "v1beta1"],
         crd: crd::authorization_policy,
+        later: for_targets,
     },
     Kind {
         group: "networking.istio.io",
         name: "DestinationRule",
         versions: &["v1", "v1beta1", "v1alpha3"],
         crd: crd::destination_rule,
+        later: later_of_destination_rule,
     },
     Kind {
         group: "security.istio.io",
         name: "PeerAuthentication",
         versions: &["v1", "v1beta1"],
         crd: crd::peer_authentication,
+        later: nothing,
     },
     Kind {
         group: "security.istio.io",
         name: "RequestAuthentication",
         versions: &["v1", "v1beta1"],
         crd: crd::request_authentication,
+        later: for_targets,
     },
     Kind {
         group: "networking.istio.io",
         name: "Sidecar",
         versions: &["v1", "v1beta1", "v1alpha3"],
         crd: crd::sidecar,
+        later: later_of_sidecar,
     },
     Kind {
         group: "networking.istio.io",
         name: "VirtualService",
         versions: &["v1", "v1beta1", "v1alpha3"],
         crd: crd::virtual_service,
+        later: later_of_virtual_service,
     },
 ];
 
@@ -73,6 +80,35 @@ impl Kind {
     pub fn unknown_fields(&self, object: &Value) -> Vec<Invalid> {
         unknown::fields(&(self.crd)(), object)
     }
+
+    /// The paths of the fields of an object that are accepted and have no effect in this version.
+    #[must_use]
+    pub fn without_effect(&self, object: &Value) -> Vec<String> {
+        (self.later)(object)
+    }
+}
+
+fn nothing(_: &Value) -> Vec<String> {
+    Vec::new()
+}
+
+/// What policies say of gateways and waypoints.
+fn for_targets(object: &Value) -> Vec<String> {
+    let there = |name: &&str| object["spec"].get(*name).is_some_and(|value| !value.is_null());
+    let names = ["targetRef", "targetRefs"].into_iter().filter(there);
+    names.map(|name| format!("spec.{name}")).collect()
+}
+
+fn later_of_destination_rule(object: &Value) -> Vec<String> {
+    destination_rule::read(object.clone()).map_or_else(|_| Vec::new(), |read| destination_rule::later(&read.spec))
+}
+
+fn later_of_sidecar(object: &Value) -> Vec<String> {
+    sidecar_resource::read(object.clone()).map_or_else(|_| Vec::new(), |read| sidecar_resource::later(&read.spec))
+}
+
+fn later_of_virtual_service(object: &Value) -> Vec<String> {
+    virtual_service::read(object.clone()).map_or_else(|_| Vec::new(), |read| virtual_service::later(&read.spec))
 }
 
 /// Judges an object of a group and kind: its warnings, or everything that is wrong. `None`: it is none of the mesh's

@@ -98,9 +98,9 @@ fn what_is_no_resource_is_told_by_its_field() {
         ("- a\n", "file.yaml[0]", "not an object"),
         ("a: 1\na: 2\n", "file.yaml[0]", "duplicate entry"),
         (
-            "apiVersion: networking.istio.io/v1\nkind: Sidecar\nmetadata: {name: a}\n",
+            "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: a}\n",
             "kind",
-            "\"Sidecar of networking.istio.io\" is not accepted, expected one of AuthorizationPolicy, DestinationRule",
+            "\"Gateway of networking.istio.io\" is not accepted, expected one of AuthorizationPolicy, DestinationRule",
         ),
         (
             "apiVersion: security.istio.io/v1alpha1\nkind: AuthorizationPolicy\nmetadata: {name: a}\n",
