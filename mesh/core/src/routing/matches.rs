@@ -1,5 +1,6 @@
 //! What a request must be for a route to take it: `HTTPMatchRequest`.
 
+use super::re2;
 use regex::bytes::{Regex, RegexBuilder};
 use std::borrow::Cow;
 use std::fmt;
@@ -188,20 +189,21 @@ impl Pattern {
         if text.len() > Self::MAX_BYTES {
             return Err(PatternError::Long);
         }
-        let whole = Self::compile(&format!("^(?:{text})$")).map_err(|error| PatternError::Syntax(error.to_string()))?;
+        let whole = re2::translate(text).and_then(|text| Self::compile(&format!("^(?:{text})$")));
         Ok(Self {
             text: text.into(),
-            whole,
+            whole: whole.map_err(PatternError::Syntax)?,
             part: OnceLock::new(),
         })
     }
 
-    fn compile(text: &str) -> Result<Regex, regex::Error> {
+    fn compile(text: &str) -> Result<Regex, String> {
         RegexBuilder::new(text)
             // As RE2 has it: \d and its like are ASCII's.
             .unicode(false)
             .size_limit(Self::MAX_COMPILED)
             .build()
+            .map_err(|error| error.to_string())
     }
 
     /// The text that it was compiled from.
@@ -220,7 +222,8 @@ impl Pattern {
     /// match (0) or one of its groups, and two backslashes are one.
     #[must_use]
     pub fn replace(&self, text: &str, with: &str) -> String {
-        let part = self.part.get_or_init(|| Self::compile(&self.text).ok());
+        let compiled = || re2::translate(&self.text).and_then(|text| Self::compile(&text)).ok();
+        let part = self.part.get_or_init(compiled);
         let Some(part) = part else { return text.to_owned() };
         let mut replaced = Vec::with_capacity(text.len() + with.len());
         let mut kept = 0;

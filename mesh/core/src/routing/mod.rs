@@ -13,6 +13,7 @@ mod edits;
 mod http;
 mod lookup;
 mod matches;
+mod re2;
 mod redirect;
 mod services;
 mod tcp;
