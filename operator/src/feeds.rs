@@ -12,8 +12,9 @@ use kube::runtime::watcher;
 use kube::{Api, Client, Resource, ResourceExt};
 use mesh_api::request_authentication::RequestAuthenticationPolicy;
 use mesh_api::{
-    AuthorizationPolicy, DestinationRule, PeerAuthentication, RequestAuthentication, VirtualService,
-    authorization_policy, candidate, destination_rule, peer_authentication, request_authentication, virtual_service,
+    AuthorizationPolicy, DestinationRule, PeerAuthentication, RequestAuthentication, Sidecar, VirtualService,
+    authorization_policy, candidate, destination_rule, peer_authentication, request_authentication, sidecar_resource,
+    virtual_service,
 };
 use mesh_core::authorization::policy::Target;
 use mesh_core::candidates::{Candidacy, Candidate, Kind};
@@ -23,13 +24,13 @@ use tracing::warn;
 
 use crate::index::changes::Named;
 use crate::index::records::{PodRecord, ServiceRecord, SliceRecord};
-use crate::index::{Index, World};
+use crate::index::{Index, World, scopes};
 use crate::kubernetes::watch::{Change, follow};
 use crate::metrics::Metrics;
 
 /// The first lists that must be complete before anything is decided or served: pods, Services, EndpointSlices,
-/// PeerAuthentications, AuthorizationPolicies, RequestAuthentications, DestinationRules and VirtualServices.
-pub const FEEDS: usize = 8;
+/// PeerAuthentications, AuthorizationPolicies, RequestAuthentications, DestinationRules, VirtualServices and Sidecars.
+pub const FEEDS: usize = 9;
 
 /// How many feeds have completed their first list.
 pub type Progress = watch::Sender<usize>;
@@ -136,7 +137,15 @@ pub async fn run(
         &progress,
         metrics.clone(),
         || index.read(|world, _| world.service_names().cloned().collect()),
-        |name, service| index.apply(|world, _| world.service(name, service.and_then(ServiceRecord::new))),
+        |name, service| {
+            index.apply(|world, mesh| {
+                let mut changed = world.service(name, service.and_then(ServiceRecord::new));
+                if !changed.is_empty() {
+                    changed.merge(scopes::declaring(world, mesh, name));
+                }
+                changed
+            });
+        },
     );
     let slices = feed::<EndpointSlice>(
         Api::all(client.clone()),
@@ -216,7 +225,7 @@ pub async fn run(
         },
     );
     let virtual_services = feed::<VirtualService>(
-        Api::all(client),
+        Api::all(client.clone()),
         &progress,
         metrics.clone(),
         || {
@@ -228,6 +237,13 @@ pub async fn run(
             policies.virtual_services.take(name, resource);
         },
     );
+    let sidecars = feed::<Sidecar>(
+        Api::all(client),
+        &progress,
+        metrics.clone(),
+        || index.read(|world, _| world.sidecar_names().collect()),
+        |name, resource| take_sidecar(&index, name, resource),
+    );
     tokio::join!(
         pods,
         services,
@@ -236,7 +252,8 @@ pub async fn run(
         authorization_policies,
         request_authentications,
         destination_rules,
-        virtual_services
+        virtual_services,
+        sidecars
     );
 }
 
@@ -349,6 +366,14 @@ pub fn take_virtual_service(index: &Index, name: &Named, resource: Option<&Virtu
     match resource.map(virtual_service::parse).transpose() {
         Ok(service) => index.apply(|world, mesh| world.virtual_service(name, service, &mesh.cluster_domain)),
         Err(errors) => not_in_force("VirtualService", name, &errors),
+    }
+}
+
+/// Puts a Sidecar resource into the index. One that does not parse leaves the last good one in force.
+pub fn take_sidecar(index: &Index, name: &Named, resource: Option<&Sidecar>) {
+    match resource.map(sidecar_resource::parse).transpose() {
+        Ok(scope) => index.apply(|world, mesh| world.sidecar(name, scope, &mesh.root_namespace)),
+        Err(errors) => not_in_force("Sidecar", name, &errors),
     }
 }
 

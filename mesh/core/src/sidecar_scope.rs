@@ -102,6 +102,12 @@ impl Scope {
         })
     }
 
+    /// The hosts that it names in full: what its workloads are known to call.
+    pub fn declared(&self) -> impl Iterator<Item = &Arc<str>> {
+        let imports = self.egress.iter().flat_map(|egress| &egress.hosts);
+        imports.map(|import| &import.host).filter(|host| !host.starts_with('*'))
+    }
+
     /// The entry that decides about a port: `None` where there is none at all, and everything is seen.
     fn on(&self, port: u16) -> Option<&Egress> {
         const NOTHING: &Egress = &Egress {
@@ -184,6 +190,20 @@ impl Scopes {
         own.into_iter()
             .find(|scope| scope.selector.as_ref().is_none_or(|selector| selector.matches(labels)))
             .or_else(|| root.find(|scope| scope.selector.is_none()))
+    }
+
+    /// A resource by name.
+    #[must_use]
+    pub fn get(&self, namespace: &str, name: &str) -> Option<&Arc<Scope>> {
+        self.namespaces
+            .get(namespace)?
+            .iter()
+            .find(|scope| *scope.name == *name)
+    }
+
+    /// All of them.
+    pub fn all(&self) -> impl Iterator<Item = &Arc<Scope>> {
+        self.namespaces.values().flatten()
     }
 
     /// Whether there is none.

@@ -18,6 +18,7 @@ use mesh_wire::convert::Workload;
 use super::changes::Named;
 use super::records::PodRecord;
 use super::resolve::Target;
+use super::scopes;
 use super::shared::MeshFacts;
 use super::world::World;
 
@@ -242,6 +243,7 @@ fn ports_at(world: &World, address: std::net::IpAddr) -> BTreeMap<u16, ServedPor
 /// What a pod's own proxy needs to know of its pod.
 #[must_use]
 pub fn workload(world: &World, mesh: &MeshFacts, name: &Named, pod: &PodRecord) -> Workload {
+    let scope = scopes::of(world, mesh, name);
     let (mut ports, mut services) = (BTreeMap::new(), BTreeMap::new());
     for address in &pod.addresses {
         for (number, port) in ports_at(world, *address) {
@@ -261,10 +263,10 @@ pub fn workload(world: &World, mesh: &MeshFacts, name: &Named, pod: &PodRecord) 
         services,
         metadata: metadata(name, pod),
         access_log: mesh.access_log.clone(),
-        allow_any: mesh.allow_any,
+        allow_any: scopes::allows_any(mesh, scope),
         labels: pod.labels.clone(),
         locality: None,
-        ahead: Vec::new(),
+        ahead: scopes::ahead(world, mesh, scope, name),
     }
 }
 

@@ -14,6 +14,7 @@ pub mod providers;
 pub mod records;
 pub mod resolve;
 pub mod routes;
+pub mod scopes;
 mod shared;
 pub mod targeted;
 pub mod world;

@@ -8,6 +8,7 @@ use mesh_core::hosts::candidates;
 
 use super::changes::{Key, Named};
 use super::routes;
+use super::scopes;
 use super::shared::MeshFacts;
 use super::world::World;
 
@@ -67,9 +68,17 @@ pub fn depends_on(query: &Query, client_namespace: &str, cluster_domain: &str) -
     }
 }
 
-/// Finds what a query of a client's pod means; `None` when the mesh knows nothing of that name or address.
+/// Finds what a query of a client's pod means; `None` when the mesh knows nothing of that name or address, or the client's
+/// Sidecar resource does not show it.
 #[must_use]
 pub fn resolve(world: &World, mesh: &MeshFacts, query: &Query, client: &Named) -> Option<Target> {
+    let target = known(world, mesh, query, client)?;
+    let calls = !matches!(query, Query::Peer(_));
+    let scope = scopes::of(world, mesh, client).filter(|_| calls);
+    scopes::shows(world, mesh, scope, &target, client).then_some(target)
+}
+
+fn known(world: &World, mesh: &MeshFacts, query: &Query, client: &Named) -> Option<Target> {
     match query {
         Query::Host { host, port } => {
             let of_service = candidates(host, &client.0, &mesh.cluster_domain)

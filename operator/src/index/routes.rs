@@ -8,11 +8,12 @@ use mesh_core::destination_rule::Merged;
 use mesh_core::hosts::fqdn;
 use mesh_core::labels::Labels;
 use mesh_core::protocol::Declared;
-use mesh_core::routing::{self, Client, InSubset, Lead, Leads, Reference, Speaking};
+use mesh_core::routing::{self, Client, Effective, InSubset, Lead, Leads, Reference, Speaking};
 
 use super::changes::{Key, Named};
 use super::compile;
 use super::resolve::Target;
+use super::scopes;
 use super::shared::MeshFacts;
 use super::world::World;
 
@@ -40,15 +41,17 @@ pub fn speaking<'a>(world: &'a World, mesh: &MeshFacts, target: &Target, client:
         labels: pod.map_or(&NO_LABELS, |pod| &pod.labels),
     };
     let domain = &mesh.cluster_domain;
+    let scope = scopes::of(world, mesh, client);
+    let shown = |routes: &Effective| scopes::shows_routes(scope, routes, target.port(), client);
     match target {
         Target::Service { name, port } => {
             let host = fqdn(&name.1, &name.0, domain);
-            let speaking = services.speaking(who, &host, *port, |_| true);
+            let speaking = services.speaking(who, &host, *port, shown);
             (!speaking.is_empty()).then_some(speaking)
         }
         Target::Host { host, port } => {
             let on_port = |host: &str| has_http_port(world, host, *port, domain);
-            services.speaking_outside(who, host, *port, |_| true, on_port)
+            services.speaking_outside(who, host, *port, shown, on_port)
         }
         Target::Pod(_) => None,
     }

@@ -3,6 +3,7 @@
 mod candidates;
 mod enforced;
 mod routes;
+mod scopes;
 
 use std::sync::Arc;
 

@@ -12,6 +12,7 @@ use mesh_core::jwt::{KeyOrigin, Rule as JwtRule};
 use mesh_core::labels::Labels;
 use mesh_core::peer_authentication::{Effective, Policy, effective, under_strict};
 use mesh_core::routing::{VirtualService, VirtualServices};
+use mesh_core::sidecar_scope::{Scope, Scopes};
 use mesh_wire::request_authentication::Jwks;
 
 use super::changes::{Changed, Key, Named};
@@ -34,6 +35,7 @@ pub struct World {
     policies: BTreeMap<Arc<str>, BTreeMap<Arc<str>, Policy>>,
     destination_rules: Rules,
     virtual_services: VirtualServices,
+    scopes: Scopes,
     enforced: Enforced,
 }
 
@@ -370,6 +372,40 @@ impl World {
     #[must_use]
     pub fn virtual_services(&self) -> &VirtualServices {
         &self.virtual_services
+    }
+
+    /// Takes a Sidecar resource or its end.
+    pub fn sidecar(&mut self, name: &Named, scope: Option<Scope>, root_namespace: &str) -> Changed {
+        let before = self.scopes.get(&name.0, &name.1);
+        if before.map(|scope| &**scope) == scope.as_ref() {
+            return Changed::default();
+        }
+        self.scopes.set(&name.0, &name.1, scope);
+        self.pods_under(&name.0, root_namespace)
+    }
+
+    /// The pods that a Sidecar resource of a namespace may be for: of every one where that is the root namespace.
+    #[must_use]
+    pub(super) fn pods_under(&self, namespace: &str, root_namespace: &str) -> Changed {
+        let all = namespace == root_namespace;
+        let pods = self.pods.keys().filter(|pod| all || *pod.0 == *namespace);
+        Changed {
+            keys: pods.map(|pod| Key::Pod(pod.clone())).collect(),
+            ..Changed::default()
+        }
+    }
+
+    /// The names of all Sidecar resources.
+    pub fn sidecar_names(&self) -> impl Iterator<Item = Named> {
+        self.scopes
+            .all()
+            .map(|scope| (scope.namespace.clone(), scope.name.clone()))
+    }
+
+    /// The Sidecar resources.
+    #[must_use]
+    pub fn scopes(&self) -> &Scopes {
+        &self.scopes
     }
 
     /// The names of all VirtualServices.

@@ -15,6 +15,7 @@ use rustls_pki_types::{CertificateDer, UnixTime};
 use tokio::sync::watch;
 use tonic::transport::Channel;
 
+use super::ahead;
 use super::apply::Applier;
 use super::connect::connect;
 use super::mesh::{Mesh, Requests};
@@ -95,6 +96,7 @@ impl Client {
         tokio::select! {
             () = stopped => {}
             () = self.keep_open(&mesh, &mut requests, &mut tls) => {}
+            () = ahead::run(&mesh) => {}
         }
     }
 

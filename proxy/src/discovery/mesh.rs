@@ -297,6 +297,20 @@ impl Mesh {
         }
     }
 
+    /// Asks for the destination behind a host and port before it is used. A full table takes no more.
+    pub(super) async fn fetch_host(&self, host: &str, port: u16) {
+        if let Some(name) = Name::host(host, port) {
+            self.slot(&self.shared.hosts, &name).await;
+        }
+    }
+
+    /// Asks for the destination behind an address, likewise.
+    pub(super) async fn fetch_address(&self, address: SocketAddr) {
+        if let Some(name) = Name::address(address) {
+            self.slot(&self.shared.addresses, &name).await;
+        }
+    }
+
     /// Who calls from an address, as far as it is known. Neither locks nor allocates.
     #[must_use]
     pub fn lookup_peer(&self, address: IpAddr) -> Lookup {

@@ -3,7 +3,7 @@
 //!
 //! [`Mesh`] is what the data path reads, without locks and without waiting where the answer is known. [`Client`] runs on the
 //! administration runtime, holds the stream to an operator and is the only writer. A destination is asked for when the
-//! application first calls it: the name enters the [`table`], goes through a bounded queue to the client, is subscribed to,
+//! application first calls it, or before where a Sidecar resource declares it ([`ahead`]): the name enters the [`table`], goes through a bounded queue to the client, is subscribed to,
 //! and from then on the operator sends its changes.
 //!
 //! A proxy outlives its control plane: what was received stays in force while no operator answers, and nothing is forgotten
@@ -12,6 +12,7 @@
 //!
 //! A request whose token names a key that is not known waits while the operator fetches that issuer's keys again ([`keys`]).
 
+mod ahead;
 mod apply;
 mod authorization;
 mod candidates;

@@ -18,7 +18,7 @@ use crate::index::resolve::{depends_on, named};
 use crate::index::{Found, Index};
 
 /// Makes or changes a Service of a namespace with one port, 80, and its pods: name, address and version.
-fn deploy(index: &Index, key: &str, address: &str, pods: &[(&str, &str, &str)]) -> Changed {
+pub(super) fn deploy(index: &Index, key: &str, address: &str, pods: &[(&str, &str, &str)]) -> Changed {
     let name = key_of(key);
     let mut changed = Changed::default();
     for (pod, ip, version) in pods {
@@ -45,7 +45,7 @@ fn deploy(index: &Index, key: &str, address: &str, pods: &[(&str, &str, &str)]) 
     changed
 }
 
-fn run(index: &Index, key: &str, ip: &str, labels: &[(&str, &str)]) -> Changed {
+pub(super) fn run(index: &Index, key: &str, ip: &str, labels: &[(&str, &str)]) -> Changed {
     let name = key_of(key);
     let labels: std::collections::BTreeMap<_, _> = labels.iter().copied().collect();
     let pod: Pod = serde_json::from_value(json!({
@@ -57,7 +57,7 @@ fn run(index: &Index, key: &str, ip: &str, labels: &[(&str, &str)]) -> Changed {
     apply(index, |world| world.pod(&name, Some(PodRecord::new(&pod))))
 }
 
-fn apply(index: &Index, event: impl FnOnce(&mut crate::index::World) -> Changed) -> Changed {
+pub(super) fn apply(index: &Index, event: impl FnOnce(&mut crate::index::World) -> Changed) -> Changed {
     let mut seen = Changed::default();
     index.apply(|world, _| {
         seen = event(world);
@@ -66,13 +66,13 @@ fn apply(index: &Index, event: impl FnOnce(&mut crate::index::World) -> Changed)
     seen
 }
 
-fn key_of(key: &str) -> Named {
+pub(super) fn key_of(key: &str) -> Named {
     let (namespace, name) = key.split_once('/').unwrap();
     named(namespace, name)
 }
 
 /// Puts a VirtualService into the index; `age` is a day of January, and the older prevails.
-fn route(index: &Index, key: &str, age: u8, spec: Value) -> Changed {
+pub(super) fn route(index: &Index, key: &str, age: u8, spec: Value) -> Changed {
     let name = key_of(key);
     let resource = mesh_api::virtual_service::read(json!({
         "apiVersion": "networking.istio.io/v1",
@@ -112,7 +112,7 @@ fn subsets(index: &Index, key: &str, host: &str, versions: &[&str]) -> Changed {
 }
 
 /// `reviews` with two versions, and `ratings`, in `shop`.
-fn shop() -> Index {
+pub(super) fn shop() -> Index {
     let index = index();
     deploy(
         &index,
@@ -128,7 +128,7 @@ fn found(index: &Index, name: &str, client: &str) -> Found {
     index.destination(&query::parse(name).unwrap(), &key_of(client))
 }
 
-fn ask(index: &Index, name: &str, client: &str) -> Option<Destination> {
+pub(super) fn ask(index: &Index, name: &str, client: &str) -> Option<Destination> {
     let encoded = found(index, name, client).encoded?;
     Some(Destination::try_from(&wire::Destination::decode(encoded.body).unwrap()).unwrap())
 }
@@ -158,7 +158,7 @@ fn addresses(destination: &Destination, target: Target) -> String {
 }
 
 /// Where each route leads, with its weight.
-fn leads(index: &Index, name: &str, client: &str) -> Vec<String> {
+pub(super) fn leads(index: &Index, name: &str, client: &str) -> Vec<String> {
     let destination = ask(index, name, client).unwrap();
     let Some(routes) = &destination.routes else {
         return vec!["itself".to_owned()];

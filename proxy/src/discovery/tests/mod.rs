@@ -343,6 +343,28 @@ async fn a_destination_is_asked_for_once_and_then_kept_up_to_date() {
 }
 
 #[tokio::test]
+async fn what_is_declared_is_asked_for_before_it_is_called() {
+    let (_ca, _operator, mut stream, proxy) = connected(Limits::default()).await;
+    let declares = |names: &[&str]| {
+        let ahead = names.iter().map(|name| mesh_wire::query::parse(name).unwrap());
+        wire::Workload::from(&Workload {
+            pod: "web-1".into(),
+            ahead: ahead.collect(),
+            ..Workload::default()
+        })
+    };
+    let first = declares(&["host/reviews:80"]);
+    assert_eq!(say(&mut stream, WORKLOAD, "1", &first).await, None);
+    assert_eq!(stream.request().await.resource_names_subscribe, ["host/reviews:80"]);
+    let second = declares(&["host/reviews:80", "addr/10.96.0.1:80"]);
+    assert_eq!(say(&mut stream, WORKLOAD, "2", &second).await, None);
+    assert_eq!(stream.request().await.resource_names_subscribe, ["addr/10.96.0.1:80"]);
+    assert_eq!(say(&mut stream, WORKLOAD, "3", &declares(&[])).await, None);
+    assert!(stream.quiet().await, "what is held stays");
+    drop(proxy);
+}
+
+#[tokio::test]
 async fn what_does_not_decode_is_refused_with_the_reason_and_the_last_good_one_stays() {
     let limits = Limits {
         first_use: Duration::from_millis(300),
