@@ -194,3 +194,37 @@ fn failures_say_what_to_do_and_have_a_status() {
         );
     }
 }
+
+#[test]
+fn what_is_to_be_migrated_is_found_in_the_cluster() {
+    let Some(_cluster) = Cluster::shared() else { return };
+    let namespace = Namespace::plain("migrate");
+    let of = |kind: &str, spec: Value| json!({"apiVersion": "networking.istio.io/v1", "kind": kind, "metadata": {"name": "m"}, "spec": spec});
+    let route = json!([{"destination": {"host": "a"}}]);
+    let migrate = format!("migrate --cluster -n {} -o json", namespace.name);
+    namespace.apply([of(
+        "VirtualService",
+        json!({"hosts": ["a"], "http": [{"route": route}]}),
+    )]);
+    assert_eq!(json(&migrate), json!([]));
+    namespace.apply([
+        of(
+            "VirtualService",
+            json!({"hosts": ["a"], "gateways": ["mesh", "g"], "http": [{"route": route}]}),
+        ),
+        of(
+            "Sidecar",
+            json!({"ingress": [{"port": {"number": 80, "protocol": "HTTP"}}]}),
+        ),
+    ]);
+    let arguments: Vec<&str> = migrate.split(' ').collect();
+    let said = run(binary().to_str().unwrap(), &arguments, "", LIMIT);
+    assert!(!said.good, "{}", said.all());
+    let found: Value = serde_json::from_str(&said.out).unwrap();
+    let found = found.as_array().unwrap().iter();
+    let fields: BTreeSet<_> = found
+        .map(|it| (it["kind"].as_str().unwrap(), it["field"].as_str().unwrap()))
+        .collect();
+    let expected = [("Sidecar", "spec.ingress"), ("VirtualService", "spec.gateways[1]")];
+    assert_eq!(fields, BTreeSet::from(expected), "{}", said.out);
+}

@@ -57,6 +57,30 @@ mod tests {
     }
 
     #[test]
+    fn verdicts_on_routes_and_what_workloads_see() {
+        let judge = |kind: &str, spec: Value| {
+            let object = json!({"metadata": {"name": "r", "namespace": "a"}, "spec": spec});
+            let mesh = MeshConfig::default();
+            validate("networking.istio.io", kind, &object, &mesh, "istio-system")
+        };
+        let routes = |http: Value| json!({"hosts": ["reviews"], "http": http});
+        let to = json!([{"destination": {"host": "reviews"}}]);
+        assert_eq!(
+            judge("VirtualService", routes(json!([{"route": to}]))),
+            Verdict::Accepted(vec![])
+        );
+        let twice = routes(json!([{"route": to}, {"route": to}]));
+        assert!(matches!(judge("VirtualService", twice), Verdict::Accepted(w) if w[0].contains("never reached")));
+        let timeout = routes(json!([{"route": to, "timeout": "0s"}]));
+        assert!(
+            matches!(judge("VirtualService", timeout), Verdict::Refused(why) if why.starts_with("spec.http[0].timeout"))
+        );
+        let egress = |host: &str| json!({"egress": [{"hosts": [host]}]});
+        assert_eq!(judge("Sidecar", egress("./*")), Verdict::Accepted(vec![]));
+        assert!(matches!(judge("Sidecar", egress("*")), Verdict::Refused(why) if why.contains("NAMESPACE/HOST")));
+    }
+
+    #[test]
     fn verdicts_on_authorization_and_tokens() {
         let judge = |kind: &str, spec: Value| {
             let object = json!({"metadata": {"name": "p", "namespace": "a"}, "spec": spec});
@@ -119,7 +143,7 @@ mod tests {
         assert_eq!(
             validate(
                 "networking.istio.io",
-                "Sidecar",
+                "Gateway",
                 &json!({}),
                 &MeshConfig::default(),
                 "istio-system"

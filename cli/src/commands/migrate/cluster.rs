@@ -38,6 +38,7 @@ pub(super) async fn objects(cluster: &Cluster, namespace: Option<&str>) -> Resul
         let scope = match (namespace, namespaced) {
             (Some(_), false) => continue,
             // ConfigMaps may hold anything, and the mesh's is with the control plane.
+            (Some(namespace), _) if resource.kind == "ConfigMap" && namespace != cluster.system => continue,
             _ if resource.kind == "ConfigMap" => Some(cluster.system.as_str()),
             (namespace, _) => namespace,
         };
