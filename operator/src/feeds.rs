@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::core::DeserializeGuard;
 use kube::runtime::watcher;
@@ -24,7 +24,7 @@ use tracing::warn;
 
 use crate::index::changes::Named;
 use crate::index::records::{PodRecord, ServiceRecord, SliceRecord};
-use crate::index::{Index, World, scopes};
+use crate::index::{Index, World, places, scopes};
 use crate::kubernetes::watch::{Change, follow};
 use crate::metrics::Metrics;
 
@@ -132,6 +132,8 @@ pub async fn run(
             }
         },
     );
+    // Where pods are is a preference, for which nobody waits.
+    let nodes = nodes(Api::all(client.clone()), &index, metrics.clone());
     let services = feed::<Service>(
         Api::all(client.clone()),
         &progress,
@@ -245,6 +247,7 @@ pub async fn run(
         |name, resource| take_sidecar(&index, name, resource),
     );
     tokio::join!(
+        nodes,
         pods,
         services,
         slices,
@@ -428,6 +431,30 @@ async fn feed<K>(
         }
         Change::Deleted { namespace, name } => take(&named(Some(namespace), name), None),
     })
+    .await;
+}
+
+/// Feeds where nodes are; of a node nothing else is kept.
+async fn nodes(api: Api<DeserializeGuard<Node>>, index: &Index, metrics: Arc<Metrics>) {
+    let (uncounted, none) = (Progress::new(0), String::new());
+    feed::<Node>(
+        api,
+        &uncounted,
+        metrics,
+        || {
+            let held = |world: &World| {
+                world
+                    .node_names()
+                    .map(|name| (none.as_str().into(), name.clone()))
+                    .collect()
+            };
+            index.read(|world, _| held(world))
+        },
+        |(_, name), node| {
+            let locality = node.and_then(|node| places::of_node(node.labels()));
+            index.apply(|world, _| world.set_node(name, locality));
+        },
+    )
     .await;
 }
 

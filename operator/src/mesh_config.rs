@@ -38,6 +38,7 @@ pub fn facts(config: &MeshConfig, namespace: &str, cluster_domain: &str, authori
         paths: config.path_normalization,
         trusted_proxies: config.trusted_proxies,
         providers: config.authorizers(namespace, cluster_domain),
+        traffic: config.traffic.clone(),
         roots: roots.map(|root| Bytes::copy_from_slice(root)).collect(),
     }
 }

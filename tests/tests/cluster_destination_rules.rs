@@ -131,15 +131,16 @@ fn a_rule_is_followed_by_the_clients_that_it_is_for() {
     other.must(&["delete", "destinationrule", "own"]);
     until_identified(&other, true);
 
-    // Of two the older one counts; what is without effect yet is said.
+    // Of two the older one counts; what is without effect is said.
     std::thread::sleep(std::time::Duration::from_millis(1100));
-    let policy = json!({"tls": {"mode": "SIMPLE"}, "loadBalancer": {"simple": "ROUND_ROBIN"}});
+    let tunnel = json!({"targetHost": "a.example", "targetPort": 443});
+    let policy = json!({"tls": {"mode": "SIMPLE"}, "tunnel": tunnel});
     let mut second = destination_rule("second", "reviews", &policy);
     second["spec"]["exportTo"] = json!(["."]);
     shop.apply([second]);
     let (holds, why) = shop.condition("destinationrule", "second", "InForce", "Shadowed");
     assert!(!holds && why.contains(&format!("{}/own", shop.name)), "{why}");
     let (holds, why) = shop.condition("destinationrule", "second", "Complete", "FieldsWithoutEffect");
-    assert!(!holds && why.contains("spec.trafficPolicy.loadBalancer"), "{why}");
+    assert!(!holds && why.contains("spec.trafficPolicy.tunnel"), "{why}");
     until_identified(&shop, false);
 }

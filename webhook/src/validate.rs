@@ -44,8 +44,8 @@ mod tests {
         };
         let tls = |mode: &str| json!({"host": "reviews", "trafficPolicy": {"tls": {"mode": mode}}});
         assert_eq!(judge(tls("ISTIO_MUTUAL")), Verdict::Accepted(vec![]));
-        let subsets = json!({"host": "reviews", "subsets": [{"name": "v1"}]});
-        assert!(matches!(judge(subsets), Verdict::Accepted(w) if w[0].contains("without effect in this version")));
+        let tunnel = json!({"host": "reviews", "trafficPolicy": {"tunnel": {"targetHost": "a.b", "targetPort": 443}}});
+        assert!(matches!(judge(tunnel), Verdict::Accepted(w) if w[0].contains("without effect in this version")));
         assert_eq!(
             judge(tls("ON")),
             Verdict::Refused(

@@ -61,6 +61,9 @@ pub struct Cluster {
     /// Seconds since the application last used it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unused_seconds: Option<u64>,
+    /// Envoy's `LEAST_REQUEST`, `ROUND_ROBIN`, `RANDOM`, `RING_HASH`, `MAGLEV` or `CLUSTER_PROVIDED`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub lb_policy: String,
     /// `NAME.NAMESPACE` of the DestinationRule in force.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub destination_rule: Option<String>,
@@ -105,6 +108,9 @@ pub struct Endpoint {
     pub address: String,
     /// Envoy's `HEALTHY`, `UNHEALTHY` or `DRAINING`.
     pub status: String,
+    /// Whether it is left out for its failures.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub ejected: bool,
     /// Whether it is spoken to under mutual TLS.
     pub mutual_tls: bool,
     /// The SPIFFE ID that it must prove.

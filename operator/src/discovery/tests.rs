@@ -149,6 +149,7 @@ impl Server {
             uses_certificate: true,
             told_serial: None,
             created: 0,
+            node: None,
         };
         self.index
             .apply(|world, _| world.pod(&named("shop", account), Some(record)));
@@ -163,6 +164,7 @@ impl Server {
                 name: "http".into(),
                 app_protocol: None,
             }],
+            distribution: mesh_core::traffic::Distribution::Any,
         };
         self.index
             .apply(|world, _| world.service(&named("shop", name), there.then_some(record)));
@@ -679,6 +681,7 @@ async fn a_replica_passes_reports_on_to_the_holder_of_the_lease() {
         uses_certificate: false,
         told_serial: None,
         created: 0,
+        node: None,
     };
     let pod = named("istio-system", "operator-1");
     holder.index.apply(|world, _| world.pod(&pod, Some(record)));

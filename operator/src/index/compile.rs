@@ -3,19 +3,22 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use mesh_core::client_tls::{TlsRule, brings_mutual_tls};
 use mesh_core::destination::{Destination, Endpoint, Resolution, Subset};
-use mesh_core::destination_rule::Merged;
+use mesh_core::destination_rule::{Asked, Merged};
 use mesh_core::hosts::fqdn;
 use mesh_core::identity::SpiffeId;
 use mesh_core::labels::{canonical_name, canonical_revision};
 use mesh_core::peer_authentication::Effective;
 use mesh_core::protocol::Declared;
+use mesh_core::traffic::Locality;
 use mesh_core::workload::{self, DEFAULT_CLUSTER};
 use mesh_wire::convert::Workload;
 
 use super::changes::Named;
+use super::places::{self, Behind};
 use super::records::PodRecord;
 use super::resolve::Target;
 use super::scopes;
@@ -36,10 +39,7 @@ pub fn governing<'a>(world: &'a World, mesh: &MeshFacts, target: &Target, client
 #[must_use]
 pub fn destination(world: &World, mesh: &MeshFacts, target: &Target, rules: Option<&Merged>) -> Option<Destination> {
     match target {
-        Target::Service { name, port } => {
-            let tls = rules.and_then(|rules| rules.tls_rule(*port));
-            service(world, mesh, name, *port, tls)
-        }
+        Target::Service { name, port } => service(world, mesh, name, *port, rules),
         Target::Pod(address) => pod(world, mesh, *address),
         // It is nowhere itself: it has routes.
         Target::Host { host, port } => Some(Destination {
@@ -50,32 +50,82 @@ pub fn destination(world: &World, mesh: &MeshFacts, target: &Target, rules: Opti
     }
 }
 
-/// A subset of a destination that was compiled under these rules; `None` where they have none of that name.
-#[must_use]
-pub fn subset(world: &World, rules: &Merged, name: &str, destination: &Destination) -> Option<Subset> {
-    let subset = rules.subsets.iter().find(|subset| subset.name == name)?;
-    let belongs = |endpoint: &Endpoint| {
-        let pod = world.pod_by_address(endpoint.address.ip());
-        let mut labels = subset.labels.iter();
-        labels.all(|(key, value)| pod.is_some_and(|(_, pod)| pod.labels.get(key) == Some(value)))
+/// What is asked of the rules for a Service's port; `None` when there is no such port.
+fn asked<'a>(world: &World, mesh: &'a MeshFacts, target: &Target) -> Option<Asked<'a>> {
+    let Target::Service { name, port } = target else {
+        return None;
     };
-    let members = |endpoints: &[Endpoint]| {
-        let all = (0..).zip(endpoints);
-        all.filter(|(_, endpoint)| belongs(endpoint))
-            .map(|(at, _)| at)
-            .collect()
-    };
-    Some(Subset {
-        name: name.into(),
-        endpoints: members(&destination.endpoints),
-        unready: members(&destination.unready),
-        tls: destination.tls.clone(),
-        traffic: destination.traffic.clone(),
+    let service = world.service_named(name)?;
+    let declared = service.ports.iter().find(|candidate| candidate.port == *port)?;
+    Some(Asked {
+        port: *port,
+        protocol: declared.protocol(*port),
+        distribution: service.distribution,
+        defaults: &mesh.traffic,
     })
 }
 
-fn service(world: &World, mesh: &MeshFacts, name: &Named, port: u16, tls: Option<TlsRule>) -> Option<Destination> {
+/// A subset of a destination that was compiled under these rules for a target; `None` where they have none of that name. What
+/// the subset needs to know of the destination's endpoints beside what they say already is added to them.
+#[must_use]
+pub fn subset(
+    world: &World,
+    mesh: &MeshFacts,
+    target: &Target,
+    rules: &Merged,
+    name: &str,
+    destination: &mut Destination,
+) -> Option<Subset> {
+    let Target::Service { name: service, .. } = target else {
+        return None;
+    };
+    let (asked, wanted) = (asked(world, mesh, target)?, rules.subset(name)?);
+    let tls = rules.subset_tls_rule(asked.port, wanted);
+    if tls != destination.tls {
+        secure(world, mesh, tls.as_ref(), destination);
+    }
+    let behind = Behind::new(world, service, &[&destination.endpoints, &destination.unready]);
+    let mut traffic = rules.subset_traffic(&asked, wanted);
+    behind.rank(destination, &mut traffic);
+    Some(Subset {
+        name: name.into(),
+        endpoints: behind.having(&wanted.labels, &destination.endpoints),
+        unready: behind.having(&wanted.labels, &destination.unready),
+        tls,
+        traffic: if traffic == *destination.traffic {
+            destination.traffic.clone()
+        } else {
+            Arc::new(traffic)
+        },
+    })
+}
+
+/// Makes endpoints say what a subset with a TLS of its own needs of them: whether mutual TLS is automatic, where the subset is
+/// left to that, and their identities.
+fn secure(world: &World, mesh: &MeshFacts, tls: Option<&TlsRule>, destination: &mut Destination) {
+    let mut identities: BTreeSet<SpiffeId> = destination.identities.iter().cloned().collect();
+    for held in destination.endpoints.iter_mut().chain(&mut destination.unready) {
+        let own = endpoint(world, mesh, held.address, tls);
+        // Where a rule decides for all nobody reads what is automatic.
+        if tls.is_none() {
+            held.mutual_tls = own.mutual_tls;
+        }
+        if held.identity.is_none() {
+            held.identity.clone_from(&own.identity);
+        }
+        identities.extend(accepted(mesh, &own));
+    }
+    destination.identities = identities.into_iter().collect();
+}
+
+fn service(world: &World, mesh: &MeshFacts, name: &Named, port: u16, rules: Option<&Merged>) -> Option<Destination> {
     let service = world.service_named(name)?;
+    let target = Target::Service {
+        name: name.clone(),
+        port,
+    };
+    let asked = asked(world, mesh, &target)?;
+    let tls = rules.and_then(|rules| rules.tls_rule(port));
     let declared = service.ports.iter().find(|candidate| candidate.port == port)?;
     let mut ready = BTreeMap::new();
     let mut going = BTreeMap::new();
@@ -104,11 +154,11 @@ fn service(world: &World, mesh: &MeshFacts, name: &Named, port: u16, tls: Option
     if !chosen.is_empty() {
         unready.clear();
     }
-    Some(Destination {
+    let mut destination = Destination {
         host: fqdn(&name.1, &name.0, &mesh.cluster_domain).into(),
         namespace: name.0.clone(),
         port,
-        protocol: declared.protocol(port),
+        protocol: asked.protocol,
         resolution: if service.headless {
             Resolution::OriginalDestination
         } else {
@@ -119,7 +169,13 @@ fn service(world: &World, mesh: &MeshFacts, name: &Named, port: u16, tls: Option
         identities: identities.into_iter().collect(),
         tls,
         ..Destination::default()
-    })
+    };
+    let behind = Behind::new(world, name, &[&destination.endpoints, &destination.unready]);
+    behind.place(world, &mut destination);
+    let mut traffic = rules.map_or_else(|| asked.without_rule(), |rules| rules.traffic(&asked));
+    behind.rank(&mut destination, &mut traffic);
+    destination.traffic = Arc::new(traffic);
+    Some(destination)
 }
 
 fn pod(world: &World, mesh: &MeshFacts, address: SocketAddr) -> Option<Destination> {
@@ -264,8 +320,10 @@ pub fn workload(world: &World, mesh: &MeshFacts, name: &Named, pod: &PodRecord) 
         metadata: metadata(name, pod),
         access_log: mesh.access_log.clone(),
         allow_any: scopes::allows_any(mesh, scope),
-        labels: pod.labels.clone(),
-        locality: None,
+        labels: places::labels(world, pod),
+        locality: places::locality(world, pod)
+            .filter(|it| !it.is_empty())
+            .map(|it| Locality::clone(&it)),
         ahead: scopes::ahead(world, mesh, scope, name),
     }
 }

@@ -10,6 +10,7 @@ pub mod changes;
 pub mod compile;
 mod encoded;
 pub mod enforced;
+pub mod places;
 pub mod providers;
 pub mod records;
 pub mod resolve;

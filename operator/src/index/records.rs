@@ -1,5 +1,6 @@
 //! Kubernetes' objects cut down to what the mesh needs of them.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -8,6 +9,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::ResourceExt;
 use mesh_core::labels::Labels;
 use mesh_core::protocol::{Declared, declared};
+use mesh_core::traffic::Distribution;
 use mesh_core::workload::{self, Owner};
 
 use super::changes::Named;
@@ -18,6 +20,9 @@ const CERTIFICATE_VOLUME: &str = "istio-certs";
 
 /// Written by the operator on a pod: the serial number of the newest certificate, so that the kubelet reads it at once.
 pub const CERTIFICATE_SERIAL: &str = "security.pinnace.dev/certificate-serial";
+
+/// The annotation of a Service that says the same as `spec.trafficDistribution`.
+const TRAFFIC_DISTRIBUTION: &str = "networking.istio.io/traffic-distribution";
 
 /// The label that ties an EndpointSlice to its Service.
 const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
@@ -43,6 +48,8 @@ pub struct PodRecord {
     pub told_serial: Option<Box<str>>,
     /// When it was made, seconds since the epoch.
     pub created: i64,
+    /// The node that it runs on.
+    pub node: Option<Arc<str>>,
 }
 
 impl PodRecord {
@@ -93,6 +100,7 @@ impl PodRecord {
                 .get(CERTIFICATE_SERIAL)
                 .map(|serial| serial.as_str().into()),
             created: pod.creation_timestamp().map_or(0, |time| time.0.as_second()),
+            node: spec.and_then(|spec| spec.node_name.as_deref()).map(Into::into),
         }
     }
 }
@@ -164,6 +172,8 @@ pub struct ServiceRecord {
     pub headless: bool,
     /// Its TCP ports.
     pub ports: Vec<ServicePort>,
+    /// Where its requests are to go, as far as places make a difference.
+    pub distribution: Distribution,
 }
 
 impl ServiceRecord {
@@ -200,8 +210,18 @@ impl ServiceRecord {
             headless: spec.cluster_ip.as_deref() == Some("None"),
             addresses,
             ports: ports.collect(),
+            distribution: distribution(spec.traffic_distribution.as_deref(), service.annotations()),
         })
     }
+}
+
+/// What a Service says, the field before the annotation.
+fn distribution(field: Option<&str>, annotations: &BTreeMap<String, String>) -> Distribution {
+    let annotated = || annotations.get(TRAFFIC_DISTRIBUTION);
+    field
+        .and_then(Distribution::parse)
+        .or_else(|| Some(Distribution::annotated(annotated()?)))
+        .unwrap_or_default()
 }
 
 /// An endpoint of an EndpointSlice.

@@ -202,10 +202,14 @@ impl<'a> Parts<'a> {
 
     fn subset(&mut self, at: usize, name: Option<&str>) -> InSubset {
         let Some(name) = name else { return InSubset::All };
-        let Part { rules, destination, .. } = &mut self.parts[at];
+        let Part {
+            target,
+            rules,
+            destination,
+        } = &mut self.parts[at];
         let held = destination.subsets.iter().position(|subset| *subset.name == *name);
         let at = held.or_else(|| {
-            let subset = compile::subset(self.world, (*rules)?, name, destination)?;
+            let subset = compile::subset(self.world, self.mesh, target, (*rules)?, name, destination)?;
             destination.subsets.push(subset);
             Some(destination.subsets.len() - 1)
         });
@@ -243,14 +247,14 @@ pub fn problem(world: &World, mesh: &MeshFacts, namespace: &Arc<str>, reference:
     let target = Target::Service { name, port };
     let client: Named = (namespace.clone(), Arc::default());
     let rules = compile::governing(world, mesh, &target, &client);
-    let destination = compile::destination(world, mesh, &target, rules)?;
+    let mut destination = compile::destination(world, mesh, &target, rules)?;
     let Some(subset) = subset else {
         return destination
             .endpoints
             .is_empty()
             .then(|| format!("{host} has no ready endpoint"));
     };
-    match rules.and_then(|rules| compile::subset(world, rules, subset, &destination)) {
+    match rules.and_then(|rules| compile::subset(world, mesh, &target, rules, subset, &mut destination)) {
         None => Some(format!("no DestinationRule gives {host} a subset {subset}")),
         Some(found) if found.endpoints.is_empty() => Some(format!("subset {subset} of {host} has no ready endpoint")),
         Some(_) => None,

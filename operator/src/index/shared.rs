@@ -14,6 +14,7 @@ use mesh_core::identity::TrustDomain;
 use mesh_core::jwt::KeyOrigin;
 use mesh_core::request::Normalization;
 use mesh_core::routing::Speaking;
+use mesh_core::traffic::MeshDefaults;
 use mesh_wire::convert::{AccessLog, TrustBundle};
 use mesh_wire::delta::Encoded;
 use mesh_wire::resources as wire;
@@ -66,6 +67,8 @@ pub struct MeshFacts {
     pub trusted_proxies: u32,
     /// The extension providers that CUSTOM policies may name.
     pub providers: Providers,
+    /// What holds of traffic where no DestinationRule says anything.
+    pub traffic: MeshDefaults,
     /// The trusted roots, DER.
     pub roots: Vec<Bytes>,
 }

@@ -2,6 +2,7 @@
 
 mod candidates;
 mod enforced;
+mod places;
 mod routes;
 mod scopes;
 
@@ -40,6 +41,7 @@ fn index() -> Index {
         access_log: AccessLog::default(),
         paths: Normalization::Base,
         trusted_proxies: 0,
+        traffic: mesh_core::traffic::MeshDefaults::default(),
         roots: Vec::new(),
     };
     Index::new(mesh, Arc::new(Metrics::new()))

@@ -13,6 +13,7 @@ use mesh_core::labels::Labels;
 use mesh_core::peer_authentication::{Effective, Policy, effective, under_strict};
 use mesh_core::routing::{VirtualService, VirtualServices};
 use mesh_core::sidecar_scope::{Scope, Scopes};
+use mesh_core::traffic::Locality;
 use mesh_wire::request_authentication::Jwks;
 
 use super::changes::{Changed, Key, Named};
@@ -32,6 +33,8 @@ pub struct World {
     slices_of: HashMap<Named, BTreeSet<Arc<str>>>,
     /// Which Services an address is an endpoint of, with the number of slices that say so.
     endpoint_of: HashMap<IpAddr, BTreeMap<Named, usize>>,
+    /// Where nodes are, of those that say it.
+    nodes: HashMap<Arc<str>, Arc<Locality>>,
     policies: BTreeMap<Arc<str>, BTreeMap<Arc<str>, Policy>>,
     destination_rules: Rules,
     virtual_services: VirtualServices,
@@ -90,6 +93,29 @@ impl World {
             return Changed::default();
         }
         changed.keys.insert(Key::Pod(name.clone()));
+        changed
+    }
+
+    /// Takes where a node is, or its end.
+    pub fn set_node(&mut self, name: &Arc<str>, locality: Option<Locality>) -> Changed {
+        let mut changed = Changed::default();
+        if self.nodes.get(name).map(|held| &**held) == locality.as_ref() {
+            return changed;
+        }
+        match locality {
+            Some(locality) => self.nodes.insert(name.clone(), Arc::new(locality)),
+            None => self.nodes.remove(name),
+        };
+        for (pod, record) in self
+            .pods
+            .iter()
+            .filter(|(_, record)| record.node.as_ref() == Some(name))
+        {
+            for address in record.addresses.iter().chain(&record.host_addresses) {
+                self.touch_address(*address, &mut changed);
+            }
+            changed.keys.insert(Key::Pod(pod.clone()));
+        }
         changed
     }
 
@@ -521,6 +547,17 @@ impl World {
     /// All pods.
     pub fn pods(&self) -> impl Iterator<Item = (&Named, &PodRecord)> {
         self.pods.iter()
+    }
+
+    /// Where a node is.
+    #[must_use]
+    pub fn node(&self, name: &str) -> Option<&Arc<Locality>> {
+        self.nodes.get(name)
+    }
+
+    /// The names of the nodes that say where they are.
+    pub fn node_names(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.nodes.keys()
     }
 
     /// The pod that has an address.

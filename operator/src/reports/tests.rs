@@ -30,6 +30,7 @@ fn record(name: &str, address: &str, host: bool) -> PodRecord {
         uses_certificate: !host,
         told_serial: None,
         created: 0,
+        node: None,
     }
 }
 

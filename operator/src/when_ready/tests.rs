@@ -56,6 +56,7 @@ impl Shop {
             uses_certificate: sidecar,
             told_serial: None,
             created: 0,
+            node: None,
         };
         self.world.pod(&named("shop", name), Some(record));
     }

@@ -1,12 +1,14 @@
 //! What the administration pages show of all that is known.
 
 use std::collections::BTreeMap;
+use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use mesh_core::client_tls::{ClientTls, ServerCheck, TlsRule};
 use mesh_core::destination::Destination;
 use mesh_core::peer_authentication::Effective;
+use mesh_core::traffic::{Balancer, HttpLimits, TcpLimits, Traffic};
 use mesh_wire::admin::{DiscoveryState, PAGE_ENTRIES, page};
 use mesh_wire::authorization::AuthorizationPolicies;
 use mesh_wire::convert::{TrustBundle, Workload};
@@ -135,6 +137,7 @@ fn workload(workload: &Workload, version: &str) -> Value {
         "canonical_name": workload.canonical_name,
         "canonical_revision": workload.canonical_revision,
         "ports": ports,
+        "locality": workload.locality.as_ref().map(ToString::to_string),
         "outbound_traffic_policy": if workload.allow_any { "ALLOW_ANY" } else { "REGISTRY_ONLY" },
     })
 }
@@ -185,7 +188,8 @@ fn size(slot: &Slot) -> usize {
 /// About what a destination takes of a page, in bytes.
 #[must_use]
 pub fn destination_bytes(destination: &Destination) -> usize {
-    (destination.endpoints.len() + destination.identities.len()) * ENDPOINT_BYTES
+    let own = destination.endpoints.len() + destination.identities.len() + destination.subsets.len();
+    own * ENDPOINT_BYTES
 }
 
 fn entry(name: &str, slot: &Slot, now: u32) -> Value {
@@ -213,6 +217,24 @@ fn destination(destination: &Destination) -> Value {
             "mutual_tls": endpoint.mutual_tls,
             "identity": endpoint.identity.as_ref().map(ToString::to_string),
             "workload": &*endpoint.workload.canonical_name,
+            "locality": endpoint.locality.as_ref().map(ToString::to_string),
+        })
+    });
+    let subsets = destination.subsets.iter().map(|subset| {
+        json!({
+            "name": &*subset.name,
+            "endpoints": subset.endpoints,
+            "client_tls": subset.tls.as_ref().map(client_tls),
+            "traffic": traffic(&subset.traffic),
+        })
+    });
+    let routes = destination.routes.as_ref().map(|routes| {
+        json!({
+            "sources": routes.sources.iter().map(|it| &**it).collect::<Vec<_>>(),
+            "http": routes.http.len(),
+            "tls": routes.tls.len(),
+            "tcp": routes.tcp.len(),
+            "destinations": routes.destinations.iter().map(|it| it.cluster_name()).collect::<Vec<_>>(),
         })
     });
     json!({
@@ -221,10 +243,40 @@ fn destination(destination: &Destination) -> Value {
         "protocol": destination.protocol.as_str(),
         "resolution": format!("{:?}", destination.resolution),
         "client_tls": destination.tls.as_ref().map(client_tls),
+        "traffic": traffic(&destination.traffic),
+        "subsets": subsets.collect::<Vec<_>>(),
+        "routes": routes,
         "endpoints": endpoints.collect::<Vec<_>>(),
         "unready": destination.unready.len(),
         "identities": destination.identities.iter().map(ToString::to_string).collect::<Vec<_>>(),
     })
+}
+
+/// What a DestinationRule says of traffic: the balancer, and of everything else what is not the default.
+fn traffic(traffic: &Traffic) -> Value {
+    let mut shown = json!({"lb_policy": traffic.balancer.lb_policy()});
+    let mut say = |name: &str, value: Option<String>| {
+        if let Some(value) = value {
+            shown[name] = value.into();
+        }
+    };
+    let unlike = |differs: bool, text: &dyn Debug| differs.then(|| format!("{text:?}"));
+    let hash = match &traffic.balancer {
+        Balancer::Hash(hash) => Some(format!("{hash:?}")),
+        _ => None,
+    };
+    say("consistentHash", hash);
+    say("locality", traffic.locality.as_ref().map(|it| format!("{it:?}")));
+    say("warmup", traffic.warmup.as_ref().map(|it| format!("{it:?}")));
+    say("tcp", unlike(traffic.tcp != TcpLimits::default(), &traffic.tcp));
+    say("http", unlike(traffic.http != HttpLimits::default(), &traffic.http));
+    say(
+        "outlierDetection",
+        traffic.outliers.as_ref().map(|it| format!("{it:?}")),
+    );
+    say("retryBudget", traffic.retry_budget.as_ref().map(|it| format!("{it:?}")));
+    say("proxyProtocol", traffic.proxy_protocol.map(|it| format!("{it:?}")));
+    shown
 }
 
 /// What a DestinationRule says of TLS, under Istio's names.

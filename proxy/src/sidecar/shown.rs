@@ -5,6 +5,7 @@
 
 mod policies;
 
+use crate::cluster;
 use crate::discovery::{Found, destination_bytes};
 use crate::identity::configs::{Tls, offered};
 use crate::sidecar::{INBOUND_PORT, OUTBOUND_PORT};
@@ -38,7 +39,8 @@ pub(super) struct Destined {
     resources: Vec<Arc<str>>,
 }
 
-/// All clusters in the order of their names. Several names that the application used may lead to one.
+/// All clusters in the order of their names, those of subsets and of what routes lead to among them. Several names that the
+/// application used may lead to one.
 pub(super) fn clusters(workload: &Workload, found: Vec<Found>) -> Vec<Destined> {
     let bare = |name: String, kind| Destined {
         name,
@@ -57,20 +59,33 @@ pub(super) fn clusters(workload: &Workload, found: Vec<Found>) -> Vec<Destined> 
         )
         .map(|(name, kind)| (name.clone(), bare(name, kind)))
         .collect();
-    for found in found {
+    for found in found.into_iter().flat_map(led_to) {
         let name = found.cluster.cluster_name();
         let kind = match found.cluster.resolution {
             Resolution::Balanced => "EDS",
             Resolution::OriginalDestination => "ORIGINAL_DST",
         };
         let entry = all.entry(name.clone()).or_insert_with(|| bare(name, kind));
-        entry.resources.push(found.resource.clone());
+        if !entry.resources.contains(&found.resource) {
+            entry.resources.push(found.resource.clone());
+        }
         match &mut entry.found {
             Some(held) => held.unused_seconds = held.unused_seconds.min(found.unused_seconds),
             None => entry.found = Some(found),
         }
     }
     all.into_values().collect()
+}
+
+/// A destination, those that its routes lead to, and the subsets of all of them.
+fn led_to(found: Found) -> Vec<Found> {
+    let own = std::iter::once(&found.cluster).chain(found.cluster.others());
+    own.flat_map(|cluster| std::iter::once(cluster).chain(cluster.subsets()))
+        .map(|cluster| Found {
+            cluster: cluster.clone(),
+            ..found.clone()
+        })
+        .collect()
 }
 
 impl Destined {
@@ -100,6 +115,10 @@ impl Destined {
             version: found.version,
             resources: resources.iter().map(ToString::to_string).collect(),
             unused_seconds: Some(found.unused_seconds.into()),
+            lb_policy: match destination.resolution {
+                Resolution::Balanced => destination.traffic.balancer.lb_policy().to_owned(),
+                Resolution::OriginalDestination => "CLUSTER_PROVIDED".to_owned(),
+            },
             destination_rule: destination.tls.as_ref().map(|it| rule(&it.rule)),
             tls_context: tls_context(destination, tls),
             endpoints: endpoints(destination),
@@ -168,16 +187,17 @@ fn serial(tls: &Tls) -> String {
         .unwrap_or_default()
 }
 
-fn endpoints(destination: &Destination) -> Vec<Endpoint> {
-    let shown = |endpoint: &mesh_core::destination::Endpoint| Endpoint {
+fn endpoints(cluster: &cluster::Cluster) -> Vec<Endpoint> {
+    let shown = |(at, endpoint): (usize, &mesh_core::destination::Endpoint)| Endpoint {
         address: endpoint.address.to_string(),
         // Those that are not ready are not sent.
         status: "HEALTHY".to_owned(),
-        mutual_tls: under_mesh(destination, endpoint),
+        ejected: cluster.is_ejected(at),
+        mutual_tls: under_mesh(cluster, endpoint),
         identity: endpoint.identity.as_ref().map(ToString::to_string),
         workload: endpoint.workload.canonical_name.to_string(),
     };
-    destination.endpoints.iter().map(shown).collect()
+    cluster.endpoints.iter().enumerate().map(shown).collect()
 }
 
 /// What is taken, and where it goes; at most [`PAGE_ENTRIES`] rows of each kind.
@@ -281,7 +301,9 @@ fn transports(mode: PortMode) -> &'static [&'static str] {
 mod tests {
     use super::*;
     use crate::cluster::{Clusters, Place};
-    use mesh_core::destination;
+    use mesh_core::destination::{self, Subset};
+    use mesh_core::routing::Routes;
+    use mesh_core::traffic::{Balancer, Traffic};
 
     fn found(resource: &str, resolution: Resolution) -> Found {
         let identity = "spiffe://cluster.local/ns/shop/sa/web".parse().unwrap();
@@ -349,6 +371,57 @@ mod tests {
             ["spiffe://cluster.local/ns/shop/sa/web"]
         );
         assert_eq!(shown.endpoints[0].address, "10.0.0.1:8080");
+    }
+
+    #[test]
+    fn subsets_and_what_routes_lead_to_are_clusters() {
+        let mut found = found("host/web:80", Resolution::Balanced);
+        let subset = |name: &str, endpoints: &[u32], balancer: Balancer| Subset {
+            name: name.into(),
+            endpoints: endpoints.into(),
+            traffic: Arc::new(Traffic {
+                balancer,
+                ..Traffic::default()
+            }),
+            ..Subset::default()
+        };
+        let plain = Destination {
+            subsets: vec![
+                subset("v1", &[0], Balancer::RoundRobin),
+                subset("v2", &[], Balancer::Random),
+            ],
+            ..Destination::clone(&found.cluster)
+        };
+        let other = Destination {
+            host: "other.shop.svc.cluster.local".into(),
+            ..plain.clone()
+        };
+        let routes = Routes {
+            destinations: vec![Arc::new(other)],
+            ..Routes::default()
+        };
+        let routed = Destination {
+            routes: Some(Arc::new(routes)),
+            ..plain
+        };
+        found.cluster = Clusters::default().cluster(Arc::new(routed), &Place::default());
+        let all = clusters(&Workload::default(), vec![found]);
+        let outbound = all.into_iter().filter(|it| it.name.starts_with("outbound"));
+        let rows: Vec<String> = outbound
+            .map(|it| it.shown(None))
+            .map(|it| format!("{} {} {}", it.name, it.lb_policy, it.endpoints.len()))
+            .collect();
+        assert_eq!(
+            rows,
+            [
+                "outbound|80|v1|other.shop.svc.cluster.local ROUND_ROBIN 1",
+                "outbound|80|v1|web.shop.svc.cluster.local ROUND_ROBIN 1",
+                "outbound|80|v2|other.shop.svc.cluster.local RANDOM 0",
+                "outbound|80|v2|web.shop.svc.cluster.local RANDOM 0",
+                "outbound|80||other.shop.svc.cluster.local LEAST_REQUEST 1",
+                "outbound|80||web.shop.svc.cluster.local LEAST_REQUEST 1",
+            ]
+        );
     }
 
     #[test]

@@ -64,8 +64,7 @@ fn rows(clusters: Vec<Cluster>) -> Vec<Row> {
         cluster.endpoints.into_iter().map(move |endpoint| Row {
             endpoint: endpoint.address,
             status: endpoint.status,
-            // Nothing is ejected for its errors here.
-            outlier_check: "OK",
+            outlier_check: if endpoint.ejected { "FAILED" } else { "OK" },
             cluster: name.clone(),
             mutual_tls: endpoint.mutual_tls,
             identity: endpoint.identity.unwrap_or_default(),
@@ -103,9 +102,10 @@ mod tests {
     use mesh_wire::admin::Endpoint;
 
     fn clusters() -> Vec<Cluster> {
-        let endpoint = |address: &str, mutual_tls| Endpoint {
+        let endpoint = |address: &str, mutual_tls: bool| Endpoint {
             address: address.into(),
             status: "HEALTHY".into(),
+            ejected: !mutual_tls,
             mutual_tls,
             identity: mutual_tls.then(|| "spiffe://cluster.local/ns/shop/sa/web".into()),
             workload: "web".into(),
@@ -124,7 +124,7 @@ mod tests {
             "\
 ENDPOINT          STATUS      OUTLIER CHECK     CLUSTER                                     IDENTITY
 10.0.0.1:8080     HEALTHY     OK                outbound|80||web.shop.svc.cluster.local     spiffe://cluster.local/ns/shop/sa/web
-10.0.0.2:8080     HEALTHY     OK                outbound|80||web.shop.svc.cluster.local     -
+10.0.0.2:8080     HEALTHY     FAILED            outbound|80||web.shop.svc.cluster.local     -
 "
         );
     }

@@ -1,6 +1,6 @@
-//! Which fields of a resource are accepted and not followed by anything yet.
+//! Which fields of a resource are accepted and followed by nothing.
 
-use super::resource::{DestinationRuleSpec, TrafficPolicy};
+use super::resource::{DestinationRuleSpec, LoadBalancer, OutlierDetection, TrafficPolicy};
 
 /// The paths of the fields that are there and have no effect in this version, in the order of the resource.
 #[must_use]
@@ -9,28 +9,39 @@ pub fn later(spec: &DestinationRuleSpec) -> Vec<String> {
     if let Some(policy) = &spec.traffic_policy {
         of_policy("spec.trafficPolicy", policy, &mut paths);
     }
-    if spec.subsets.as_ref().is_some_and(|subsets| !subsets.is_empty()) {
-        paths.push("spec.subsets".to_owned());
+    for (at, subset) in spec.subsets.iter().flatten().enumerate() {
+        if let Some(policy) = &subset.traffic_policy {
+            of_policy(&format!("spec.subsets[{at}].trafficPolicy"), policy, &mut paths);
+        }
     }
     paths
 }
 
 fn of_policy(path: &str, policy: &TrafficPolicy, paths: &mut Vec<String>) {
-    let mut say = |name: &str, there: bool| {
-        if there {
-            paths.push(format!("{path}.{name}"));
-        }
-    };
-    say("loadBalancer", policy.load_balancer.is_some());
-    say("connectionPool", policy.connection_pool.is_some());
-    say("outlierDetection", policy.outlier_detection.is_some());
+    settings(
+        path,
+        policy.load_balancer.as_ref(),
+        policy.outlier_detection.as_ref(),
+        paths,
+    );
     for (at, port) in policy.port_level_settings.iter().flatten().enumerate() {
-        let path = |name: &str| format!("portLevelSettings[{at}].{name}");
-        say(&path("loadBalancer"), port.load_balancer.is_some());
-        say(&path("connectionPool"), port.connection_pool.is_some());
-        say(&path("outlierDetection"), port.outlier_detection.is_some());
+        settings(
+            &format!("{path}.portLevelSettings[{at}]"),
+            port.load_balancer.as_ref(),
+            port.outlier_detection.as_ref(),
+            paths,
+        );
     }
-    say("tunnel", policy.tunnel.is_some());
-    say("proxyProtocol", policy.proxy_protocol.is_some());
-    say("retryBudget", policy.retry_budget.is_some());
+    if policy.tunnel.is_some() {
+        paths.push(format!("{path}.tunnel"));
+    }
+}
+
+fn settings(path: &str, balancer: Option<&LoadBalancer>, outliers: Option<&OutlierDetection>, paths: &mut Vec<String>) {
+    if balancer.is_some_and(|balancer| balancer.zone_aware_lb_setting.is_some()) {
+        paths.push(format!("{path}.loadBalancer.zoneAwareLbSetting"));
+    }
+    if outliers.is_some_and(|outliers| outliers.consecutive_errors.is_some_and(|count| count != 0)) {
+        paths.push(format!("{path}.outlierDetection.consecutiveErrors"));
+    }
 }

@@ -226,12 +226,7 @@ mod tests {
             assert_eq!(format!("{is} {why}"), *verdict, "{condition:?}");
             assert!(condition.message.as_deref().unwrap().contains(message), "{condition:?}");
             let complete = status.condition(COMPLETE).unwrap();
-            let whole = resource.spec.subsets.is_none();
-            assert_eq!(
-                complete.status.as_deref(),
-                Some(if whole { "True" } else { "False" }),
-                "{complete:?}"
-            );
+            assert_eq!(complete.status.as_deref(), Some("True"), "{complete:?}");
             assert_eq!(status.observed_generation, Some(Generation(3)));
         }
     }
@@ -240,15 +235,16 @@ mod tests {
     fn what_has_no_effect_is_named() {
         let policy = json!({
             "tls": {"mode": "DISABLE"}, "loadBalancer": {"simple": "RANDOM"}, "retryBudget": {"percent": 1},
-            "portLevelSettings": [{"port": {"number": 80}, "tls": {"mode": "DISABLE"}, "outlierDetection": {}}]
+            "tunnel": {"targetHost": "a.b", "targetPort": 1},
+            "portLevelSettings": [{"port": {"number": 80}, "loadBalancer": {"zoneAwareLbSetting": {}}}]
         });
         let resource = resource("a", "r", 1, json!({"host": "reviews", "trafficPolicy": policy}));
         let status = built(&resource, &Rules::default(), 0);
         assert_eq!(
             status.condition(COMPLETE).unwrap().message.as_deref(),
             Some(
-                "accepted, and without effect in this version: spec.trafficPolicy.loadBalancer, \
-                 spec.trafficPolicy.portLevelSettings[0].outlierDetection, spec.trafficPolicy.retryBudget"
+                "accepted, and without effect in this version: \
+                 spec.trafficPolicy.portLevelSettings[0].loadBalancer.zoneAwareLbSetting, spec.trafficPolicy.tunnel"
             )
         );
     }

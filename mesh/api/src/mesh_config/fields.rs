@@ -147,6 +147,11 @@ impl Fields {
         }
     }
 
+    /// Takes over errors whose paths are whole already.
+    pub(crate) fn refused(&mut self, errors: Vec<Invalid>) {
+        self.errors.extend(errors);
+    }
+
     /// Refuses a value that was taken before.
     pub(crate) fn refuse(&mut self, name: &str, value: &str, accepted: impl Into<String>) {
         self.errors.push(Invalid::new(self.path(name), value, accepted));

@@ -7,12 +7,14 @@
 mod extension_providers;
 mod fields;
 mod proxy_config;
+mod traffic;
 
 pub use extension_providers::{Authorizer, ExtensionProvider};
 use mesh_core::access_log::Format;
 use mesh_core::ext_authz::Providers;
 use mesh_core::identity::TrustDomain;
 use mesh_core::request::Normalization;
+use mesh_core::traffic::MeshDefaults;
 pub use proxy_config::{ProxyConfig, ProxyConfigOverride};
 use serde_json::Value;
 
@@ -72,6 +74,8 @@ pub struct MeshConfig {
     /// `defaultConfig.gatewayTopology.numTrustedProxies`: how many proxies in front of the mesh are trusted to tell the
     /// client's address in `X-Forwarded-For`.
     pub trusted_proxies: u32,
+    /// `connectTimeout`, `tcpKeepalive`, `h2UpgradePolicy` and `localityLbSetting`.
+    pub traffic: MeshDefaults,
     /// `defaultConfig`.
     pub default_config: ProxyConfig,
     /// Paths of the fields that were given and that nothing reads.
@@ -108,6 +112,7 @@ impl MeshConfig {
             path_normalization: Normalization::default(),
             extension_providers: extension_providers::take(&mut fields),
             trusted_proxies: 0,
+            traffic: traffic::take(&mut fields),
             default_config: ProxyConfig::default(),
             ignored: Vec::new(),
         };
@@ -179,6 +184,7 @@ impl Default for MeshConfig {
             path_normalization: Normalization::default(),
             extension_providers: Vec::new(),
             trusted_proxies: 0,
+            traffic: MeshDefaults::default(),
             default_config: ProxyConfig::default(),
             ignored: Vec::new(),
         }

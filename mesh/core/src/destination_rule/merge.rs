@@ -4,12 +4,11 @@
 //! new, and its traffic policy only where none was there. Rules that differ in either stay apart.
 
 use super::{Export, Rule, Subset, TrafficPolicy};
-use crate::client_tls::TlsRule;
 use crate::labels::Selector;
 use std::sync::Arc;
 
 /// One or more rules of a namespace for one host, taken as one.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Merged {
     /// The host, resolved: a fully qualified name or a wildcard.
     pub host: Arc<str>,
@@ -78,16 +77,6 @@ impl Merged {
             part.policy = true;
         }
         self.parts.push(part);
-    }
-
-    /// What it says of TLS on a Service's port.
-    #[must_use]
-    pub fn tls_rule(&self, port: u16) -> Option<TlsRule> {
-        let (name, policy) = self.policy.as_ref()?;
-        Some(TlsRule {
-            rule: format!("{}/{name}", self.namespace).into(),
-            tls: policy.tls_on(port)?.clone(),
-        })
     }
 
     /// The names of all rules in it, `namespace/name`, joined: what tells it from others of the same moment.

@@ -1,21 +1,25 @@
 //! DestinationRule: how clients connect to a host, and which rule says so.
 //!
 //! A [`Rule`] is a resource, parsed. [`Rules`] holds those of the whole mesh and finds the one that governs a client's
-//! connections to a host ([`lookup`]); rules of one namespace that name the same host count as one ([`merge`]).
+//! connections to a host ([`lookup`]); rules of one namespace that name the same host count as one ([`merge`]), of which
+//! [`resolve`] says what holds for a port and a subset.
 
 mod lookup;
 mod merge;
+mod policy;
+mod resolve;
 
 pub use lookup::{Place, Rules, resolve_host};
 pub use merge::{Merged, Part};
+pub use policy::{ConnectionPool, LoadBalancer, LocalityRule, PortPolicy, Settings, TrafficPolicy};
+pub use resolve::Asked;
 
-use crate::client_tls::ClientTls;
 use crate::labels::{Labels, Selector};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// A DestinationRule, parsed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Rule {
     /// `metadata.namespace`.
     pub namespace: Arc<str>,
@@ -101,36 +105,11 @@ impl Export {
     }
 }
 
-/// `trafficPolicy`, as far as it decides anything.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct TrafficPolicy {
-    /// `tls`; `None` leaves it to automatic mutual TLS.
-    pub tls: Option<Arc<ClientTls>>,
-    /// `portLevelSettings`, by the Service's port. They take the place of the whole policy on their port and inherit nothing.
-    pub ports: BTreeMap<u16, PortPolicy>,
-}
-
-impl TrafficPolicy {
-    /// What is said of a Service's port.
-    #[must_use]
-    pub fn tls_on(&self, port: u16) -> Option<&Arc<ClientTls>> {
-        match self.ports.get(&port) {
-            Some(port) => port.tls.as_ref(),
-            None => self.tls.as_ref(),
-        }
-    }
-}
-
-/// One entry of `portLevelSettings`.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct PortPolicy {
-    /// `tls`; `None` leaves it to automatic mutual TLS.
-    pub tls: Option<Arc<ClientTls>>,
-}
-
 /// A subset: endpoints by their labels, which routes refer to by name.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Subset {
+    /// The name of the rule that has it.
+    pub rule: Arc<str>,
     /// `name`.
     pub name: String,
     /// `labels`: those of the pods that belong to it.

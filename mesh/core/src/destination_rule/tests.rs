@@ -1,5 +1,5 @@
 use super::*;
-use crate::client_tls::MeshNames;
+use crate::client_tls::{ClientTls, MeshNames};
 
 const DOMAIN: &str = "cluster.local";
 const REVIEWS: &str = "reviews.shop.svc.cluster.local";
@@ -7,7 +7,7 @@ const REVIEWS: &str = "reviews.shop.svc.cluster.local";
 fn policy(tls: ClientTls) -> TrafficPolicy {
     TrafficPolicy {
         tls: Some(Arc::new(tls)),
-        ports: BTreeMap::new(),
+        ..TrafficPolicy::default()
     }
 }
 
@@ -230,7 +230,8 @@ fn a_selector_is_for_clients_of_its_own_namespace() {
 
 #[test]
 fn rules_for_one_host_are_merged_from_the_oldest_on() {
-    let subset = |name: &str, version: &str| Subset {
+    let subset = |rule: &str, name: &str, version: &str| Subset {
+        rule: rule.into(),
         name: name.to_owned(),
         labels: [("version".to_owned(), version.to_owned())].into(),
         policy: None,
@@ -238,11 +239,11 @@ fn rules_for_one_host_are_merged_from_the_oldest_on() {
     let mut oldest = rule("shop/z-oldest", "reviews");
     oldest.created = 1;
     oldest.policy = None;
-    oldest.subsets = vec![subset("v1", "1")];
+    oldest.subsets = vec![subset("z-oldest", "v1", "1")];
     let mut second = rule("shop/second", REVIEWS);
     second.created = 2;
     second.policy = Some(policy(ClientTls::IstioMutual(MeshNames::default())));
-    second.subsets = vec![subset("v1", "of the second"), subset("v2", "2")];
+    second.subsets = vec![subset("second", "v1", "of the second"), subset("second", "v2", "2")];
     let mut third = rule("shop/a-third", REVIEWS);
     third.created = 3;
     let apart = exported(rule("shop/apart", REVIEWS), &["."]);
@@ -252,7 +253,10 @@ fn rules_for_one_host_are_merged_from_the_oldest_on() {
         Some("shop/z-oldest,shop/second,shop/a-third")
     );
     let merged = rules.merged("shop", "a-third").unwrap();
-    assert_eq!(merged.subsets, [subset("v1", "1"), subset("v2", "2")]);
+    assert_eq!(
+        merged.subsets,
+        [subset("z-oldest", "v1", "1"), subset("second", "v2", "2")]
+    );
     let (from, in_force) = merged.policy.as_ref().unwrap();
     assert_eq!(
         (&**from, in_force.tls.as_ref().unwrap().mode()),
@@ -281,6 +285,7 @@ fn a_ports_settings_take_the_place_of_all_others() {
         443,
         PortPolicy {
             tls: Some(Arc::new(ClientTls::Simple(Default::default()))),
+            ..PortPolicy::default()
         },
     );
     policy.ports.insert(9090, PortPolicy::default());

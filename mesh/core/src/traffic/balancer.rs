@@ -19,6 +19,23 @@ pub enum Balancer {
     Hash(ConsistentHash),
 }
 
+impl Balancer {
+    /// Envoy's name of it, its `lb_policy`.
+    #[must_use]
+    pub fn lb_policy(&self) -> &'static str {
+        match self {
+            Self::LeastRequest => "LEAST_REQUEST",
+            Self::RoundRobin => "ROUND_ROBIN",
+            Self::Random => "RANDOM",
+            Self::Passthrough => "CLUSTER_PROVIDED",
+            Self::Hash(hash) => match hash.algorithm {
+                HashAlgorithm::Ring { .. } => "RING_HASH",
+                HashAlgorithm::Maglev { .. } => "MAGLEV",
+            },
+        }
+    }
+}
+
 /// `consistentHash`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ConsistentHash {

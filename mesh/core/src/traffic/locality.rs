@@ -49,7 +49,8 @@ impl fmt::Display for Locality {
     }
 }
 
-/// `localityLbSetting`, in force: one that is not enabled is not there.
+/// `localityLbSetting`, in force: one that is not enabled is not there, and without `distribute` neither is one that has
+/// no outlier detection beside it, unless a Service asks for it, since nothing would ever fail over.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LocalitySetting {
     /// `distribute`.
@@ -61,6 +62,17 @@ pub struct LocalitySetting {
     /// Whether endpoints have priorities even without outlier detection, by which Istio's `failover` and `failoverPriority`
     /// need to be told that a priority has failed: a Service's traffic distribution.
     pub always: bool,
+}
+
+impl LocalitySetting {
+    /// The label that an entry of `failoverPriority` names, and the value that stands for the client's own, if it has one.
+    #[must_use]
+    pub fn label(entry: &str) -> (&str, Option<&str>) {
+        match entry.split_once('=') {
+            Some((label, value)) => (label, Some(value)),
+            None => (entry, None),
+        }
+    }
 }
 
 /// Clients in `from` send these shares, in percent, to these places. Both may end in `*`.

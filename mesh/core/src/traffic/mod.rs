@@ -4,11 +4,13 @@
 //! holds where no rule says anything, and its values are Istio's.
 
 mod balancer;
+mod defaults;
 mod locality;
 mod outliers;
 mod pool;
 
 pub use balancer::{Balancer, ConsistentHash, Cookie, HashAlgorithm, HashKey, Warmup};
+pub use defaults::{Distribution, HOSTNAME, MeshDefaults, NETWORK, REGION, SUBZONE, ZONE};
 pub use locality::{Distribute, Failover, Locality, LocalitySetting};
 pub use outliers::OutlierDetection;
 pub use pool::{Http2KeepAlive, HttpLimits, Keepalive, RetryBudget, TcpLimits, UpgradePolicy};

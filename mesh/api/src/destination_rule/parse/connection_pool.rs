@@ -1,9 +1,69 @@
 //! `connectionPool`.
 
+use mesh_core::destination_rule;
+use mesh_core::traffic::{Http2KeepAlive, HttpLimits, Keepalive, TcpLimits, UpgradePolicy};
+
 use super::Report;
 use crate::destination_rule::resource::{ConnectionPool, Http, Tcp};
+use crate::duration;
 
 const MOST: i64 = i32::MAX as i64;
+
+pub(super) fn parse(path: &str, pool: &ConnectionPool, report: &mut Report) -> destination_rule::ConnectionPool {
+    check(path, pool, report);
+    destination_rule::ConnectionPool {
+        tcp: pool.tcp.as_ref().map(tcp_limits).unwrap_or_default(),
+        http: pool.http.as_ref().map(http_limits).unwrap_or_default(),
+    }
+}
+
+/// A number of which zero is none, as Istio has it.
+fn limit(value: Option<i64>) -> Option<u32> {
+    value
+        .and_then(|number| u32::try_from(number).ok())
+        .filter(|number| *number > 0)
+}
+
+fn time(text: Option<&String>) -> Option<std::time::Duration> {
+    text.and_then(|text| duration::parse(text))
+}
+
+fn tcp_limits(tcp: &Tcp) -> TcpLimits {
+    TcpLimits {
+        max_connections: limit(tcp.max_connections),
+        connect_timeout: time(tcp.connect_timeout.as_ref()),
+        keepalive: tcp.tcp_keepalive.as_ref().map(|keepalive| Keepalive {
+            probes: limit(keepalive.probes),
+            time: time(keepalive.time.as_ref()),
+            interval: time(keepalive.interval.as_ref()),
+        }),
+        max_connection_duration: time(tcp.max_connection_duration.as_ref()),
+        idle_timeout: time(tcp.idle_timeout.as_ref()),
+    }
+}
+
+fn http_limits(http: &Http) -> HttpLimits {
+    HttpLimits {
+        max_pending: limit(http.http1_max_pending_requests),
+        max_requests: limit(http.http2_max_requests),
+        max_requests_per_connection: limit(http.max_requests_per_connection),
+        max_retries: limit(http.max_retries),
+        idle_timeout: time(http.idle_timeout.as_ref()),
+        upgrade: match http.h2_upgrade_policy.as_deref() {
+            Some("UPGRADE") => UpgradePolicy::Upgrade,
+            Some("DO_NOT_UPGRADE") => UpgradePolicy::DoNotUpgrade,
+            _ => UpgradePolicy::Default,
+        },
+        use_client_protocol: http.use_client_protocol == Some(true),
+        max_concurrent_streams: limit(http.max_concurrent_streams),
+        http2_keep_alive: http.http2_keep_alive.as_ref().and_then(|pings| {
+            Some(Http2KeepAlive {
+                interval: time(pings.interval.as_ref())?,
+                timeout: time(pings.timeout.as_ref())?,
+            })
+        }),
+    }
+}
 
 /// Checks a pool, of a rule or of what a workload accepts.
 pub(crate) fn check(path: &str, pool: &ConnectionPool, report: &mut Report) {
@@ -26,7 +86,7 @@ fn check_tcp(path: &str, tcp: &Tcp, report: &mut Report) {
         tcp.max_connection_duration.as_deref(),
     );
     // 0s is no limit.
-    let zero = |text: &&str| crate::duration::parse(text).is_some_and(|duration| duration.is_zero());
+    let zero = |text: &&str| duration::parse(text).is_some_and(|duration| duration.is_zero());
     let idle = tcp.idle_timeout.as_deref().filter(|text| !zero(text));
     report.duration(format!("{path}.idleTimeout"), idle);
     if let Some(keepalive) = &tcp.tcp_keepalive {

@@ -1,5 +1,8 @@
 //! `localityLbSetting` and `zoneAwareLbSetting`.
 
+use mesh_core::destination_rule::LocalityRule;
+use mesh_core::traffic::{self, LocalitySetting};
+
 use super::Report;
 use crate::destination_rule::resource::{Failover, LocalityLbSetting, ZoneAwareLbSetting};
 
@@ -11,6 +14,33 @@ const TOPOLOGY: [&str; 3] = [
 ];
 
 const NEEDS_OUTLIERS: &str = "has no effect without outlierDetection beside it";
+
+pub(super) fn parse(setting: &LocalityLbSetting) -> LocalityRule {
+    if setting.enabled == Some(false) {
+        return LocalityRule::Off;
+    }
+    let text = |text: &Option<String>| text.as_deref().unwrap_or_default().into();
+    let distribute = setting.distribute.iter().flatten().map(|entry| traffic::Distribute {
+        from: text(&entry.from),
+        to: entry
+            .to
+            .iter()
+            .flatten()
+            .map(|(place, weight)| (place.as_str().into(), u32::try_from(*weight).unwrap_or_default()))
+            .collect(),
+    });
+    let failover = setting.failover.iter().flatten().map(|entry| traffic::Failover {
+        from: text(&entry.from),
+        to: text(&entry.to),
+    });
+    let priority = setting.failover_priority.iter().flatten();
+    LocalityRule::Set(LocalitySetting {
+        distribute: distribute.collect(),
+        failover: failover.collect(),
+        failover_priority: priority.map(|label| label.as_str().into()).collect(),
+        always: false,
+    })
+}
 
 pub(super) fn check(path: &str, setting: &LocalityLbSetting, outliers: bool, report: &mut Report) {
     let distribute = setting.distribute.as_deref().unwrap_or_default();

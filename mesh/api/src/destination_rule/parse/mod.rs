@@ -1,6 +1,6 @@
 //! From the resource to the domain's rule, with Istio's validation (istio/istio pkg/config/validation, DestinationRule).
 //!
-//! All fields are checked, those that nothing follows yet too: a mistake shows when it is made.
+//! All fields are checked, those that nothing follows too: a mistake shows when it is made.
 
 mod connection_pool;
 mod load_balancer;
@@ -14,7 +14,7 @@ pub(crate) use connection_pool::check as check_connection_pool;
 use std::collections::BTreeSet;
 
 use kube::ResourceExt;
-use mesh_core::destination_rule::{Export, Rule, Subset};
+use mesh_core::destination_rule::{Export, LocalityRule, Rule, Subset};
 
 use super::resource::{self, DestinationRule};
 use crate::report::Report;
@@ -57,6 +57,21 @@ pub fn warnings(resource: &DestinationRule) -> Vec<String> {
     report.warnings
 }
 
+/// Reads a locality setting that stands elsewhere than in a DestinationRule, at `path`.
+///
+/// # Errors
+/// Every field that is not accepted.
+pub(crate) fn locality(path: &str, setting: &resource::LocalityLbSetting) -> Result<LocalityRule, Vec<Invalid>> {
+    let mut report = Report::default();
+    // What outlier detection stands beside it is for each rule to say.
+    locality::check(path, setting, true, &mut report);
+    if report.errors.is_empty() {
+        Ok(locality::parse(setting))
+    } else {
+        Err(report.errors)
+    }
+}
+
 fn rule(resource: &DestinationRule, report: &mut Report) -> Rule {
     let spec = &resource.spec;
     let namespace = resource.namespace().unwrap_or_default();
@@ -89,7 +104,12 @@ fn rule(resource: &DestinationRule, report: &mut Report) -> Rule {
             .traffic_policy
             .as_ref()
             .map(|policy| traffic_policy::parse("spec.trafficPolicy", policy, selected, report)),
-        subsets: subsets(spec.subsets.as_deref().unwrap_or_default(), selected, report),
+        subsets: subsets(
+            &resource.name_any(),
+            spec.subsets.as_deref().unwrap_or_default(),
+            selected,
+            report,
+        ),
     }
 }
 
@@ -119,7 +139,7 @@ fn exported(list: &[String], namespace: &str, selected: bool, report: &mut Repor
     export
 }
 
-fn subsets(list: &[resource::Subset], selected: bool, report: &mut Report) -> Vec<Subset> {
+fn subsets(rule: &str, list: &[resource::Subset], selected: bool, report: &mut Report) -> Vec<Subset> {
     let mut names = BTreeSet::new();
     let mut parsed = Vec::new();
     for (at, subset) in list.iter().enumerate() {
@@ -140,6 +160,7 @@ fn subsets(list: &[resource::Subset], selected: bool, report: &mut Report) -> Ve
             .as_ref()
             .map(|policy| traffic_policy::parse(&format!("{path}.trafficPolicy"), policy, selected, report));
         parsed.push(Subset {
+            rule: rule.into(),
             name: subset.name.clone(),
             labels,
             policy,

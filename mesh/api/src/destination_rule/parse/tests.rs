@@ -1,4 +1,12 @@
+use std::sync::Arc;
+use std::time::Duration;
+
 use mesh_core::client_tls::ClientTls;
+use mesh_core::destination_rule::{ConnectionPool, LoadBalancer, Settings};
+use mesh_core::traffic::{
+    Balancer, ConsistentHash, Cookie, Distribute, HashAlgorithm, HashKey, Http2KeepAlive, HttpLimits, Keepalive,
+    LocalitySetting, OutlierDetection, ProxyProtocol, RetryBudget, TcpLimits, UpgradePolicy, Warmup,
+};
 use serde_json::{Value, json};
 
 use super::*;
@@ -90,10 +98,20 @@ fn what_istio_accepts_parses() {
         .into();
     assert_eq!(modes, [Some("MUTUAL"), Some("SIMPLE"), None]);
     assert!(rule.export_to.own && rule.export_to.namespaces.contains("web") && !rule.export_to.public);
-    assert_eq!(
-        rule.subsets[0].policy.as_ref().unwrap().tls.as_ref().unwrap().mode(),
-        "MUTUAL"
-    );
+    let of_subset = rule.subsets[0].policy.as_ref().unwrap();
+    assert_eq!(of_subset.tls.as_ref().unwrap().mode(), "MUTUAL");
+    assert_eq!((&*rule.subsets[0].rule, &of_subset.settings), ("r", &policy.settings));
+    assert_eq!(policy.settings, whole_settings());
+    assert_eq!(policy.proxy_protocol, Some(ProxyProtocol::V2));
+    let budget = RetryBudget {
+        percent: 20.0,
+        min_concurrency: 3,
+        interval: Some(Duration::from_secs(10)),
+    };
+    assert_eq!(policy.retry_budget, Some(budget));
+    let of_port = &policy.ports[&9090].settings;
+    assert_eq!(of_port.balancer.as_ref().unwrap().balancer, Balancer::RoundRobin);
+    assert_eq!((&of_port.pool, &of_port.outliers), (&None, &None));
 
     for spec in [
         json!({"host": "*"}),
@@ -111,6 +129,154 @@ fn what_istio_accepts_parses() {
     }
     assert!(read(json!({"metadata": {"name": "no-spec"}})).is_ok());
     assert!(read(json!({"spec": {"host": 7}})).is_err());
+}
+
+/// What the whole policy of [`what_istio_accepts_parses`] says.
+fn whole_settings() -> Settings {
+    let seconds = Duration::from_secs;
+    let place = |place: &str, share| (Arc::from(place), share);
+    Settings {
+        balancer: Some(LoadBalancer {
+            balancer: Balancer::Hash(ConsistentHash {
+                key: HashKey::Cookie(Cookie {
+                    name: "c".into(),
+                    path: Some("/".into()),
+                    ttl: Some(Duration::ZERO),
+                    attributes: vec![("SameSite".into(), "Lax".into())],
+                }),
+                algorithm: HashAlgorithm::Maglev { table_size: 65537 },
+            }),
+            locality: LocalityRule::Set(LocalitySetting {
+                distribute: vec![
+                    Distribute {
+                        from: "us-west/zone1/*".into(),
+                        to: [place("us-west/zone1/*", 80), place("us-west/zone2/*", 20)].into(),
+                    },
+                    Distribute {
+                        from: "us-west/zone2/*".into(),
+                        to: [place("*", 100)].into(),
+                    },
+                ],
+                ..LocalitySetting::default()
+            }),
+            warmup: Some(Warmup {
+                duration: seconds(30),
+                minimum_percent: 10.0,
+                aggression: 1.5,
+            }),
+        }),
+        pool: Some(ConnectionPool {
+            tcp: TcpLimits {
+                max_connections: Some(100),
+                connect_timeout: Some(Duration::from_millis(30)),
+                keepalive: Some(Keepalive {
+                    probes: Some(9),
+                    time: Some(seconds(7200)),
+                    interval: Some(seconds(75)),
+                }),
+                max_connection_duration: Some(seconds(3600)),
+                idle_timeout: Some(Duration::ZERO),
+            },
+            http: HttpLimits {
+                max_pending: Some(1),
+                max_requests: Some(2),
+                max_requests_per_connection: Some(3),
+                max_retries: Some(4),
+                idle_timeout: Some(seconds(3600)),
+                upgrade: UpgradePolicy::Upgrade,
+                use_client_protocol: false,
+                max_concurrent_streams: Some(5),
+                http2_keep_alive: Some(Http2KeepAlive {
+                    interval: seconds(1),
+                    timeout: seconds(2),
+                }),
+            },
+        }),
+        outliers: Some(OutlierDetection {
+            split_local_errors: true,
+            consecutive_local: 5,
+            consecutive_gateway: 5,
+            consecutive_5xx: 7,
+            interval: seconds(300),
+            base_ejection_time: seconds(900),
+            max_ejection_percent: 50,
+            min_health_percent: 10,
+            error_codes: vec![500, 503],
+        }),
+    }
+}
+
+/// What is absent, zero or written in an older way.
+#[test]
+fn balancers_and_what_is_not_said() {
+    let of = |settings: Value| {
+        let policy = parsed(json!({"host": "r", "trafficPolicy": settings}));
+        policy.unwrap().policy.unwrap()
+    };
+    let balancer = |it: Value| of(json!({"loadBalancer": it})).settings.balancer.unwrap();
+    for (simple, expected) in [
+        ("UNSPECIFIED", Balancer::LeastRequest),
+        ("LEAST_CONN", Balancer::LeastRequest),
+        ("LEAST_REQUEST", Balancer::LeastRequest),
+        ("ROUND_ROBIN", Balancer::RoundRobin),
+        ("RANDOM", Balancer::Random),
+        ("PASSTHROUGH", Balancer::Passthrough),
+    ] {
+        assert_eq!(balancer(json!({"simple": simple})).balancer, expected, "{simple}");
+    }
+    let ring = |minimum_size| HashAlgorithm::Ring { minimum_size };
+    for (hash, key, algorithm) in [
+        (
+            json!({"httpHeaderName": "X-User"}),
+            HashKey::Header("x-user".into()),
+            ring(1024),
+        ),
+        (
+            json!({"useSourceIp": true, "ringHash": {"minimumRingSize": 64}}),
+            HashKey::SourceIp,
+            ring(64),
+        ),
+        (
+            json!({"httpQueryParameterName": "User", "minimumRingSize": 2048}),
+            HashKey::QueryParameter("User".into()),
+            ring(2048),
+        ),
+        (
+            json!({"useSourceIp": true, "ringHash": {"minimumRingSize": 1_000_000_000}}),
+            HashKey::SourceIp,
+            ring(8 << 20),
+        ),
+    ] {
+        let expected = Balancer::Hash(ConsistentHash { key, algorithm });
+        assert_eq!(balancer(json!({"consistentHash": hash})).balancer, expected);
+    }
+    let nothing = json!({"consistentHash": {"useSourceIp": false}});
+    assert_eq!(balancer(nothing).balancer, Balancer::Random);
+    let older = balancer(json!({"warmupDurationSecs": "20s"})).warmup.unwrap();
+    let newer = balancer(json!({"warmup": {"duration": "20s"}})).warmup.unwrap();
+    assert_eq!((older.minimum_percent, older.aggression), (10.0, 1.0));
+    assert_eq!(older, newer);
+    let off = balancer(json!({"localityLbSetting": {"enabled": false, "failover": [{"from": "a", "to": "b"}]}}));
+    assert_eq!(off.locality, LocalityRule::Off);
+    assert_eq!(balancer(json!({"simple": "RANDOM"})).locality, LocalityRule::Unsaid);
+
+    let zero = json!({"tcp": {"maxConnections": 0}, "http": {"http2MaxRequests": 0, "maxRetries": 0}});
+    assert_eq!(
+        of(json!({"connectionPool": zero})).settings.pool,
+        Some(ConnectionPool::default())
+    );
+    let outliers = |it: Value| of(json!({"outlierDetection": it})).settings.outliers.unwrap();
+    let default = OutlierDetection::default();
+    assert_eq!(outliers(json!({"maxEjectionPercent": 0})), default);
+    let off = outliers(json!({"consecutive5xxErrors": 0}));
+    assert_eq!((off.consecutive_5xx, off.consecutive_gateway), (0, 0));
+    let policy = of(json!({"proxyProtocol": {}, "retryBudget": {"minRetryConcurrency": 0}}));
+    assert_eq!(policy.proxy_protocol, Some(ProxyProtocol::V1));
+    let budget = policy.retry_budget.unwrap();
+    assert_eq!(
+        (budget.percent, budget.min_concurrency, budget.interval),
+        (20.0, 3, None)
+    );
 }
 
 #[test]
@@ -447,9 +613,10 @@ fn what_may_surprise_gets_a_warning() {
             json!({"host": "r", "workloadSelector": {}}),
             Some("spec.workloadSelector has no labels"),
         ),
+        (json!({"host": "r", "subsets": [{"name": "v1"}]}), None),
         (
-            json!({"host": "r", "subsets": [{"name": "v1"}]}),
-            Some("accepted, and without effect in this version: spec.subsets"),
+            json!({"host": "r", "subsets": [{"name": "v1", "trafficPolicy": {"tunnel": {"targetHost": "a.b", "targetPort": 1}}}]}),
+            Some("accepted, and without effect in this version: spec.subsets[0].trafficPolicy.tunnel"),
         ),
         (
             json!({"host": "r", "trafficPolicy": {"loadBalancer": {"simple": "LEAST_CONN"}}}),

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use mesh_core::destination_rule::{PortPolicy, TrafficPolicy};
+use mesh_core::destination_rule::{PortPolicy, Settings, TrafficPolicy};
+use mesh_core::traffic::{ProxyProtocol, RetryBudget};
 
 use super::{Report, connection_pool, load_balancer, outlier_detection, tls};
 use crate::destination_rule::resource;
-use crate::names;
+use crate::{duration, names};
 
 pub(super) fn parse(
     path: &str,
@@ -20,9 +21,9 @@ pub(super) fn parse(
     if policy.tunnel.is_some() && policy.proxy_protocol.is_some() {
         report.refuse(path, "tunnel, proxyProtocol", "one of tunnel and proxyProtocol");
     }
-    settings(
+    let settings = settings(
         path,
-        &Settings {
+        &Given {
             load_balancer: policy.load_balancer.as_ref(),
             connection_pool: policy.connection_pool.as_ref(),
             outlier_detection: policy.outlier_detection.as_ref(),
@@ -34,9 +35,8 @@ pub(super) fn parse(
     }
     let version = policy.proxy_protocol.as_ref().and_then(|it| it.version.as_deref());
     report.one_of(format!("{path}.proxyProtocol.version"), version, &["V1", "V2"]);
-    if let Some(budget) = &policy.retry_budget {
-        check_budget(&format!("{path}.retryBudget"), budget, report);
-    }
+    let budget = policy.retry_budget.as_ref();
+    let retry_budget = budget.map(|budget| retry_budget(&format!("{path}.retryBudget"), budget, report));
     let tls = policy
         .tls
         .as_ref()
@@ -44,6 +44,12 @@ pub(super) fn parse(
     let ports = policy.port_level_settings.as_deref().unwrap_or_default();
     TrafficPolicy {
         tls,
+        settings,
+        proxy_protocol: policy.proxy_protocol.as_ref().map(|_| match version {
+            Some("V2") => ProxyProtocol::V2,
+            _ => ProxyProtocol::V1,
+        }),
+        retry_budget,
         ports: port_level(&format!("{path}.portLevelSettings"), ports, selected, report),
     }
 }
@@ -76,9 +82,9 @@ fn port_level(
                 "at least one of loadBalancer, connectionPool, outlierDetection, tls beside it",
             );
         }
-        settings(
+        let settings = settings(
             &path,
-            &Settings {
+            &Given {
                 load_balancer: entry.load_balancer.as_ref(),
                 connection_pool: entry.connection_pool.as_ref(),
                 outlier_detection: entry.outlier_detection.as_ref(),
@@ -94,29 +100,31 @@ fn port_level(
             if ports.contains_key(&port) {
                 report.warn(format!("{path}: port {port} has settings before; the first ones count"));
             }
-            ports.entry(port).or_insert(PortPolicy { tls });
+            ports.entry(port).or_insert(PortPolicy { tls, settings });
         }
     }
     ports
 }
 
 /// What a policy and a port's settings have alike.
-struct Settings<'a> {
+struct Given<'a> {
     load_balancer: Option<&'a resource::LoadBalancer>,
     connection_pool: Option<&'a resource::ConnectionPool>,
     outlier_detection: Option<&'a resource::OutlierDetection>,
 }
 
-fn settings(path: &str, settings: &Settings<'_>, report: &mut Report) {
-    if let Some(balancer) = settings.load_balancer {
-        let outliers = settings.outlier_detection.is_some();
-        load_balancer::check(&format!("{path}.loadBalancer"), balancer, outliers, report);
-    }
-    if let Some(pool) = settings.connection_pool {
-        connection_pool::check(&format!("{path}.connectionPool"), pool, report);
-    }
-    if let Some(outliers) = settings.outlier_detection {
-        outlier_detection::check(&format!("{path}.outlierDetection"), outliers, report);
+fn settings(path: &str, given: &Given<'_>, report: &mut Report) -> Settings {
+    let outliers = given.outlier_detection.is_some();
+    Settings {
+        balancer: given
+            .load_balancer
+            .map(|balancer| load_balancer::parse(&format!("{path}.loadBalancer"), balancer, outliers, report)),
+        pool: given
+            .connection_pool
+            .map(|pool| connection_pool::parse(&format!("{path}.connectionPool"), pool, report)),
+        outliers: given
+            .outlier_detection
+            .map(|outliers| outlier_detection::parse(&format!("{path}.outlierDetection"), outliers, report)),
     }
 }
 
@@ -138,7 +146,7 @@ fn check_tunnel(path: &str, tunnel: &resource::Tunnel, report: &mut Report) {
     );
 }
 
-fn check_budget(path: &str, budget: &resource::RetryBudget, report: &mut Report) {
+fn retry_budget(path: &str, budget: &resource::RetryBudget, report: &mut Report) -> RetryBudget {
     if let Some(percent) = budget.percent.filter(|percent| !(0.0..=100.0).contains(percent)) {
         report.refuse(format!("{path}.percent"), percent, "0 to 100");
     }
@@ -149,4 +157,13 @@ fn check_budget(path: &str, budget: &resource::RetryBudget, report: &mut Report)
         u32::MAX.into(),
     );
     report.duration(format!("{path}.budgetInterval"), budget.budget_interval.as_deref());
+    let least = budget
+        .min_retry_concurrency
+        .and_then(|number| u32::try_from(number).ok());
+    RetryBudget {
+        percent: budget.percent.unwrap_or(20.0),
+        // Zero is as good as absent to Istio.
+        min_concurrency: least.filter(|number| *number > 0).unwrap_or(3),
+        interval: budget.budget_interval.as_deref().and_then(duration::parse),
+    }
 }
