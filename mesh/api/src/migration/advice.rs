@@ -35,6 +35,16 @@ const ADVICE: &[(&str, &str, &str)] = &[
     ),
     (
         "DestinationRule",
+        "zoneAwareLbSetting",
+        "write localityLbSetting, with failover or distribute",
+    ),
+    (
+        "DestinationRule",
+        "consecutiveErrors",
+        "write consecutive5xxErrors or consecutiveGatewayErrors; it did nothing before either",
+    ),
+    (
+        "DestinationRule",
         "tunnel",
         "let the application call the tunnel's proxy itself (HTTPS_PROXY), or keep these clients with Istio",
     ),

@@ -155,7 +155,8 @@ fn overlapping(spec: &VirtualServiceSpec, shown: &[Route], report: &mut Report) 
                 authority: text(found.authority.as_ref()),
                 texts,
             };
-            for earlier in all.iter().filter(|earlier| covers(earlier, &next)) {
+            // One is enough to say, and of nested prefixes there may be as many pairs as the square of their number.
+            if let Some(earlier) = all.iter().find(|earlier| covers(earlier, &next)) {
                 report.warn(format!(
                     "{}: {} of prefix {prefix} is never reached: {} of {} has the prefix {}, which covers it",
                     next.route, next.name, earlier.name, earlier.route, earlier.prefix
