@@ -22,6 +22,8 @@ pub struct Metrics {
     requests: Arc<Requests>,
     /// Requests that were tried again on another connection or endpoint.
     pub retries: IntCounter,
+    /// Copies of requests for whom a route mirrors them to, by `result` (sent, dropped).
+    pub mirrors: IntCounterVec,
     /// What was asked of external authorizers, by `provider`, which the mesh's configuration names, and `result` (allowed,
     /// denied, error, failed_open).
     pub ext_authz: IntCounterVec,
@@ -83,6 +85,11 @@ impl Metrics {
                 from_fn(|class| requests.with_label_values(&[["inbound", "outbound"][direction], CLASSES[class]]))
             })),
             retries: counter("pinnace_proxy_retries_total", "Requests tried again.")?,
+            mirrors: counters(
+                "pinnace_proxy_mirrored_requests_total",
+                "Copies of requests for whom a route mirrors them to; \"dropped\" are those for which there was no room.",
+                &["result"],
+            )?,
             ext_authz: counters(
                 "pinnace_proxy_ext_authz_total",
                 "Calls about which an external authorizer was asked.",

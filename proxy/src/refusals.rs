@@ -30,6 +30,10 @@ pub enum Reason {
     Unavailable,
     /// A DestinationRule asks for what cannot be had: a file is missing or damaged, or a Secret would have to be read.
     DestinationRule,
+    /// None of the destination's routes takes the request.
+    NoRoute,
+    /// The route leads to a host or subset that the mesh does not know.
+    NoCluster,
     /// The destination has no endpoint.
     NoEndpoint,
     /// The endpoint or the application could not be reached.
@@ -54,6 +58,8 @@ impl Reason {
             Self::Unknown => "unknown_destination",
             Self::Unavailable => "control_plane_unavailable",
             Self::DestinationRule => "destination_rule",
+            Self::NoRoute => "no_route",
+            Self::NoCluster => "no_cluster",
             Self::NoEndpoint => "no_endpoint",
             Self::Unreachable => "unreachable",
             Self::Malformed => "malformed_http",
@@ -65,9 +71,9 @@ impl Reason {
     #[must_use]
     pub fn flag(self) -> &'static str {
         match self {
-            Self::Unknown => "NR",
+            Self::Unknown | Self::NoRoute => "NR",
             Self::NoEndpoint => "UH",
-            Self::Unavailable => "NC",
+            Self::Unavailable | Self::NoCluster => "NC",
             Self::Unreachable | Self::ServerHandshake | Self::NoCertificate | Self::DestinationRule => "UF",
             Self::Malformed => "DPE",
             _ => "-",

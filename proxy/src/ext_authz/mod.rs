@@ -141,6 +141,6 @@ async fn send(
             let text = String::from_utf8_lossy(text.as_deref().unwrap_or_default());
             Err(format!("{}: {text}", destination.host))
         }
-        ResponseBody::Upstream { .. } | ResponseBody::Stream { .. } => Ok(response),
+        ResponseBody::Upstream { .. } | ResponseBody::Stream { .. } | ResponseBody::Timed(_) => Ok(response),
     }
 }

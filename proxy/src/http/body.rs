@@ -4,6 +4,8 @@ use super::expect::Held;
 use super::http2_pool;
 use super::pool::Lease;
 use super::replay::Again;
+use super::shared::Reader;
+use super::timed::Timed;
 use crate::telemetry::upload::Counted;
 use bytes::Bytes;
 use h2::RecvStream;
@@ -23,6 +25,8 @@ pub enum RequestBody {
     Held(Box<Held>),
     /// One that is sent again, from its beginning.
     Again(Box<Again>),
+    /// One that may be needed once more.
+    Shared(Box<Reader>),
     /// One whose bytes are counted as they pass.
     Counted(Box<Counted>),
     /// The proxy's own.
@@ -40,6 +44,7 @@ impl Body for RequestBody {
             Self::Incoming(body) => Pin::new(body).poll_frame(cx),
             Self::Held(body) => body.poll_frame(cx),
             Self::Again(body) => body.poll_frame(cx),
+            Self::Shared(body) => body.poll_frame(cx),
             Self::Counted(body) => body.poll_frame(cx),
             Self::Own(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Self::Empty => Poll::Ready(None),
@@ -51,6 +56,7 @@ impl Body for RequestBody {
             Self::Incoming(body) => body.is_end_stream(),
             Self::Held(body) => body.is_end_stream(),
             Self::Again(body) => body.is_end_stream(),
+            Self::Shared(body) => body.is_end_stream(),
             Self::Counted(body) => body.is_end_stream(),
             Self::Own(bytes) => bytes.is_none(),
             Self::Empty => true,
@@ -62,6 +68,7 @@ impl Body for RequestBody {
             Self::Incoming(body) => body.size_hint(),
             Self::Held(body) => body.size_hint(),
             Self::Again(body) => body.size_hint(),
+            Self::Shared(body) => body.size_hint(),
             Self::Counted(body) => body.size_hint(),
             Self::Own(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
             Self::Empty => SizeHint::with_exact(0),
@@ -86,6 +93,8 @@ pub enum ResponseBody {
         /// The stream's place on its connection; gone once given back.
         lease: Option<Box<http2_pool::Lease>>,
     },
+    /// One of these that must end in time.
+    Timed(Box<Timed>),
     /// The proxy's own words.
     Own(Option<Bytes>),
 }
@@ -113,6 +122,7 @@ impl Body for ResponseBody {
                 }
                 Poll::Ready(frame)
             }
+            Self::Timed(body) => body.poll_frame(cx),
             Self::Own(text) => Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
         }
     }
@@ -121,7 +131,8 @@ impl Body for ResponseBody {
         match self {
             Self::Upstream { body, .. } => body.is_end_stream(),
             Self::Stream { body, .. } => body.is_end_stream(),
-            Self::Own(text) => text.is_none(),
+            Self::Timed(body) => body.is_end_stream(),
+            Self::Own(text) => text.as_ref().is_none_or(Bytes::is_empty),
         }
     }
 
@@ -129,6 +140,7 @@ impl Body for ResponseBody {
         match self {
             Self::Upstream { body, .. } => body.size_hint(),
             Self::Stream { .. } => SizeHint::default(),
+            Self::Timed(body) => body.size_hint(),
             Self::Own(text) => SizeHint::with_exact(text.as_ref().map_or(0, |text| text.len() as u64)),
         }
     }

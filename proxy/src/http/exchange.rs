@@ -40,16 +40,32 @@ pub async fn open(stream: Stream, peer: Option<SpiffeId>, generation: u64) -> Re
     })
 }
 
+/// How far an exchange came that failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Came {
+    /// Nothing of the request was sent.
+    Unsent,
+    /// The server says that it has not looked at it (HTTP/2).
+    Unseen,
+    /// It was sent on a connection that had served others, whose server may have closed it before.
+    Stale,
+    /// It was sent.
+    Sent,
+}
+
 /// Why an exchange failed, and the request if it can be sent again.
 #[derive(Debug)]
 pub struct Failed {
+    /// How far it came.
+    pub came: Came,
     /// hyper's or h2's word.
     pub error: BodyError,
     /// Given back when the server cannot have acted on it, or may act on it twice.
     pub again: Option<Request<RequestBody>>,
 }
 
-/// Sends a request on a connection and waits for the response's head. The lease goes with the response's body.
+/// Sends a request on a connection and waits for the response's head. The lease goes with the response's body. Unless whoever
+/// asks has `kept` a copy of the request, one is kept here as far as it may be needed.
 ///
 /// # Errors
 /// [`Failed`]; the connection is gone with it.
@@ -57,8 +73,10 @@ pub async fn send(
     mut lease: Lease,
     mut connection: Connection,
     request: Request<RequestBody>,
+    kept: bool,
 ) -> Result<Response<ResponseBody>, Failed> {
-    let spare = spare(&request, &connection);
+    let spare = if kept { None } else { spare(&request, &connection) };
+    let reused = connection.idle_since.is_some();
     let tunnel = request.method() == Method::CONNECT;
     match connection.sender.try_send_request(request).await {
         Ok(response) => {
@@ -75,10 +93,15 @@ pub async fn send(
         }
         Err(mut error) => {
             // Not written at all, or safe to repeat and on a connection that may have been closing.
-            let again = error.take_message().or(spare);
+            let unsent = error.take_message();
             Err(Failed {
+                came: match unsent {
+                    Some(_) => Came::Unsent,
+                    None if reused => Came::Stale,
+                    None => Came::Sent,
+                },
                 error: error.into_error().into(),
-                again,
+                again: unsent.or(spare),
             })
         }
     }

@@ -16,24 +16,29 @@ pub fn refusal(response: Response<ResponseBody>) -> Response<ResponseBody> {
     let ResponseBody::Own(Some(text)) = response.body() else {
         return response;
     };
-    let mut headers = HeaderMap::with_capacity(4);
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    headers.insert(
-        GRPC_STATUS,
-        HeaderValue::from(u16::from(by_http_status(response.status()))),
-    );
-    if let Ok(text) = HeaderValue::from_str(&percent_encoded(text)) {
-        headers.insert(GRPC_MESSAGE, text);
-    }
+    let mut refusal = answer(by_http_status(response.status()), text);
+    let headers = refusal.headers_mut();
     // All that the answer says but for its body.
     for (name, value) in response.headers() {
         if name != CONTENT_TYPE {
             headers.insert(name, value.clone());
         }
     }
-    let mut refusal = Response::new(ResponseBody::Own(None));
-    *refusal.headers_mut() = headers;
     refusal
+}
+
+/// An answer of the proxy's own to a call, by a gRPC status.
+#[must_use]
+pub fn answer(status: u8, text: &[u8]) -> Response<ResponseBody> {
+    let mut headers = HeaderMap::with_capacity(4);
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    headers.insert(GRPC_STATUS, HeaderValue::from(u16::from(status)));
+    if let Ok(text) = HeaderValue::from_str(&percent_encoded(text)) {
+        headers.insert(GRPC_MESSAGE, text);
+    }
+    let mut answer = Response::new(ResponseBody::Own(None));
+    *answer.headers_mut() = headers;
+    answer
 }
 
 /// As gRPC writes `grpc-message`: printable ASCII but for `%`, everything else as `%XX`.

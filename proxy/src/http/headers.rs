@@ -1,6 +1,7 @@
 //! Headers that a proxy must take away or add (RFC 9110, section 7.6), and those that only the mesh may set.
 
 use http::header::{HOST, HeaderMap, HeaderValue, UPGRADE};
+use http::uri::{Authority, PathAndQuery};
 use http::{Request, Uri};
 pub use mesh_core::request::headers::{
     X_FORWARDED_CLIENT_CERT, X_FORWARDED_PROTO, X_REQUEST_ID, is_upgrade, remote, settle_host, strip_hop_by_hop,
@@ -29,6 +30,38 @@ pub fn host<'a>(request_uri: &'a Uri, headers: &'a HeaderMap) -> Option<&'a str>
     (!host.is_empty()).then_some(host)
 }
 
+/// A request's authority as the client wrote it, with its port.
+#[must_use]
+pub fn authority<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Option<&'a str> {
+    match uri.authority() {
+        Some(authority) => Some(authority.as_str()),
+        None => headers.get(HOST)?.to_str().ok(),
+    }
+}
+
+/// Puts another authority in the place of a request's, where that has it. What is none changes nothing.
+pub fn set_authority(uri: &mut Uri, headers: &mut HeaderMap, authority: HeaderValue) {
+    if uri.authority().is_none() {
+        headers.insert(HOST, authority);
+        return;
+    }
+    if let Ok(authority) = Authority::try_from(authority.as_bytes()) {
+        let mut parts = uri.clone().into_parts();
+        parts.authority = Some(authority);
+        if let Ok(changed) = Uri::from_parts(parts) {
+            *uri = changed;
+        }
+    }
+}
+
+/// Puts another path and query in the place of a request's; `None`, and nothing changed, for what is none.
+pub fn set_target(uri: &mut Uri, target: &str) -> Option<()> {
+    let mut parts = uri.clone().into_parts();
+    parts.path_and_query = Some(PathAndQuery::try_from(target).ok()?);
+    *uri = Uri::from_parts(parts).ok()?;
+    Some(())
+}
+
 /// Makes a request's target relative, as a server expects it, with its authority in `Host` (RFC 9112, section 3.2).
 pub fn to_origin_form<B>(request: &mut Request<B>) {
     if request.uri().authority().is_none() {
@@ -42,7 +75,7 @@ pub fn to_origin_form<B>(request: &mut Request<B>) {
         request.headers_mut().insert(HOST, host);
     }
     let mut parts = http::uri::Parts::default();
-    let root = || http::uri::PathAndQuery::from_static("/");
+    let root = || PathAndQuery::from_static("/");
     parts.path_and_query = Some(request.uri().path_and_query().cloned().unwrap_or_else(root));
     if let Ok(uri) = Uri::from_parts(parts) {
         *request.uri_mut() = uri;
@@ -56,11 +89,11 @@ pub fn to_absolute_form<B>(request: &mut Request<B>) {
     if request.uri().authority().is_some() {
         return;
     }
-    let authority = host.and_then(|host| http::uri::Authority::try_from(host.as_bytes()).ok());
+    let authority = host.and_then(|host| Authority::try_from(host.as_bytes()).ok());
     let mut parts = request.uri().clone().into_parts();
     parts.scheme = parts.scheme.or(Some(http::uri::Scheme::HTTP));
     parts.authority = authority;
-    parts.path_and_query = parts.path_and_query.or(Some(http::uri::PathAndQuery::from_static("/")));
+    parts.path_and_query = parts.path_and_query.or(Some(PathAndQuery::from_static("/")));
     if let Ok(uri) = Uri::from_parts(parts) {
         *request.uri_mut() = uri;
     }
@@ -155,6 +188,23 @@ mod tests {
             to_absolute_form(&mut request);
             assert_eq!(request.uri().to_string(), expected);
             assert!(!request.headers().contains_key(HOST));
+        }
+    }
+
+    #[test]
+    fn authorities_and_targets_are_replaced_where_they_stand() {
+        for (uri, host, expected) in [
+            ("http://a:80/x?y", None, ("http://b/z?w", None)),
+            ("/x?y", Some("a:80"), ("/z?w", Some("b"))),
+        ] {
+            let mut uri: Uri = uri.parse().unwrap();
+            let mut headers = host.map(|host| map(&[("host", host)])).unwrap_or_default();
+            assert_eq!(authority(&uri, &headers), Some("a:80"));
+            set_authority(&mut uri, &mut headers, HeaderValue::from_static("b"));
+            set_target(&mut uri, "/z?w").unwrap();
+            assert!(set_target(&mut uri, "/ z").is_none());
+            let host = headers.get(HOST).map(|host| host.to_str().unwrap());
+            assert_eq!((uri.to_string().as_str(), host), expected);
         }
     }
 

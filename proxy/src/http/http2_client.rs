@@ -4,7 +4,7 @@
 //! is kept until then, up to a bound, so that a request that its server has certainly not looked at can be sent again.
 
 use super::body::{RequestBody, ResponseBody};
-use super::exchange::{Failed, MOST_HEAD_BYTES, is_idempotent};
+use super::exchange::{Came, Failed, MOST_HEAD_BYTES, is_idempotent};
 use super::http2_pool::{Connection, Lease, MOST_STREAMS};
 use super::replay::Kept;
 use crate::net::stream::Stream;
@@ -100,6 +100,7 @@ pub async fn send(mut lease: Lease, request: Request<RequestBody>) -> Result<Res
         Ok(begun) => begun,
         Err(error) => {
             return Err(Failed {
+                came: Came::Unsent,
                 error: error.into(),
                 again: Some(Request::from_parts(head, body)),
             });
@@ -128,18 +129,25 @@ pub async fn send(mut lease: Lease, request: Request<RequestBody>) -> Result<Res
             }))
         }
         Err(Ok(error)) => {
-            let repeatable = without_body && lease.reused && is_idempotent(&head.method) && !error.is_reset();
-            let again = if is_unprocessed(&error) || repeatable {
+            let stale = lease.reused && !error.is_reset();
+            let unseen = is_unprocessed(&error);
+            let again = if unseen || (stale && without_body && is_idempotent(&head.method)) {
                 pump.again().map(|body| Request::from_parts(head, body))
             } else {
                 None
             };
             Err(Failed {
+                came: match (unseen, stale) {
+                    (true, _) => Came::Unseen,
+                    (false, true) => Came::Stale,
+                    (false, false) => Came::Sent,
+                },
                 error: error.into(),
                 again,
             })
         }
         Err(Err(error)) => Err(Failed {
+            came: Came::Sent,
             error: error.into(),
             again: None,
         }),
@@ -173,11 +181,16 @@ struct Pump {
 
 impl Pump {
     fn new(body: RequestBody, sink: SendStream<Bytes>, done: bool) -> Self {
+        // What is shared is kept elsewhere.
+        let kept = match body {
+            RequestBody::Shared(_) => Kept::nothing(),
+            _ => Kept::default(),
+        };
         Self {
             body,
             sink,
             waiting: None,
-            kept: Kept::default(),
+            kept,
             done,
         }
     }

@@ -16,4 +16,6 @@ pub mod http2_serve;
 pub mod pool;
 pub mod replay;
 pub mod serve;
+pub mod shared;
+pub mod timed;
 pub mod upstream;

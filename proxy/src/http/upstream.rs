@@ -125,8 +125,17 @@ pub enum Failed {
     Exchange(exchange::Failed),
 }
 
+/// How a request is tried once.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Manner {
+    /// On a connection of its own.
+    pub fresh: bool,
+    /// Whoever asks keeps what is needed to try it again.
+    pub kept: bool,
+}
+
 /// Tries a request once: on a waiting connection that `fits` (whom its server proved to be, and under which TLS), unless it is to
-/// be a `fresh` one, or on one that `open` makes. An HTTP/2 connection that is known to be going away never fits.
+/// be a fresh one, or on one that `open` makes. An HTTP/2 connection that is known to be going away never fits.
 ///
 /// # Errors
 /// [`Failed`].
@@ -134,7 +143,7 @@ pub async fn try_once<F>(
     server: Server<'_>,
     request: Request<RequestBody>,
     record: &mut Record,
-    fresh: bool,
+    manner: Manner,
     fits: impl Fn(Option<&SpiffeId>, u64) -> bool,
     open: impl FnOnce() -> F,
 ) -> Result<Response<ResponseBody>, Failed>
@@ -146,7 +155,7 @@ where
         return Box::pin(over_http2(server, request, record, fits, open)).await;
     }
     let Server { pools, key, counted } = server;
-    let fits = |waiting: &Connection| !fresh && fits(waiting.peer.as_ref(), waiting.generation);
+    let fits = |waiting: &Connection| !manner.fresh && fits(waiting.peer.as_ref(), waiting.generation);
     let mut lease = match key.mutual_tls || key.originated != 0 {
         true => pools.http1.lease_patiently(key, PATIENCE, fits).await,
         false => pools.http1.lease(key, fits),
@@ -180,7 +189,7 @@ where
         }
     };
     record.attempt();
-    exchange::send(lease, connection, request)
+    exchange::send(lease, connection, request, manner.kept)
         .await
         .map_err(Failed::Exchange)
 }
@@ -239,7 +248,11 @@ where
             key,
             counted: None,
         };
-        match try_once(server, request, record, attempt > 0, |_, _| true, &open).await {
+        let manner = Manner {
+            fresh: attempt > 0,
+            kept: false,
+        };
+        match try_once(server, request, record, manner, |_, _| true, &open).await {
             Ok(response) => return Ok(response),
             Err(Failed::Connect { error, .. }) => return Err(error.to_string()),
             Err(Failed::Exchange(failed)) => {

@@ -5,6 +5,7 @@ use super::connection::{Facts, reset, to_application};
 use super::{http, tcp};
 use crate::identity::configs::is_mesh;
 use crate::kernel_tls::Records;
+use crate::net::client_hello;
 use crate::net::first_bytes::Spoken;
 use crate::net::listen::Direction;
 use crate::net::stream::Stream;
@@ -15,20 +16,15 @@ use mesh_core::identity::SpiffeId;
 use mesh_core::peer_authentication::PortMode;
 use mesh_core::protocol::Declared;
 use mesh_wire::tls::verify::{explain_io, peer_identity};
-use rustls::server::{Accepted, Acceptor};
+use rustls::server::Accepted;
 use rustls_pki_types::CertificateDer;
-use std::io;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
-use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio_rustls::StartHandshake;
 
 /// How long a handshake may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// The most that a ClientHello may hold. Post-quantum key shares make them 2 KiB; a ticket adds a chain.
-const MOST_HELLO_BYTES: usize = 64 * 1024;
 
 /// Who is on the other side.
 #[derive(Debug, Clone)]
@@ -41,36 +37,25 @@ pub struct Peer {
     pub server_name: Option<Arc<str>>,
 }
 
-/// A ClientHello, and the bytes that it came in.
-enum Hello {
-    Read {
-        accepted: Box<Accepted>,
-        bytes: Bytes,
-    },
-    /// Not TLS after all.
-    Not {
-        bytes: Bytes,
-        error: String,
-    },
-}
-
 /// Accepts a connection that begins like TLS.
 pub async fn accept(worker: Arc<Worker>, mut client: TcpStream, ahead: Bytes, facts: Facts) {
     let refuse = |reason: Reason, detail: String| {
         worker.metrics.handshakes_failed.with_label_values(&["inbound"]).inc();
         worker.refuse(reason, facts.peer, Some(facts.address), detail);
     };
-    let hello = match tokio::time::timeout(HANDSHAKE_TIMEOUT, read_hello(&mut client, ahead)).await {
+    let mut bytes = BytesMut::from(ahead);
+    let hello = match tokio::time::timeout(HANDSHAKE_TIMEOUT, client_hello::read(&mut client, &mut bytes)).await {
         Ok(Ok(hello)) => hello,
         Ok(Err(error)) => return refuse(Reason::ClientHandshake, format!("reading the ClientHello: {error}")),
         Err(_) => return refuse(Reason::ClientHandshake, "no whole ClientHello in time".into()),
     };
-    let (accepted, bytes) = match hello {
-        Hello::Read { accepted, bytes } => (accepted, bytes),
-        Hello::Not { bytes, .. } if facts.mode == PortMode::Permissive => {
+    let bytes = bytes.freeze();
+    let accepted = match hello {
+        Ok(accepted) => accepted,
+        Err(_) if facts.mode == PortMode::Permissive => {
             return to_application(worker, client, Spoken::Opaque, bytes, facts).await;
         }
-        Hello::Not { error, .. } => {
+        Err(error) => {
             refuse(Reason::ClientHandshake, error);
             return reset(client);
         }
@@ -131,45 +116,6 @@ fn offers_http(accepted: &Accepted) -> bool {
         .client_hello()
         .alpn()
         .is_some_and(|mut offered| offered.any(is_http))
-}
-
-async fn read_hello(client: &mut TcpStream, ahead: Bytes) -> io::Result<Hello> {
-    let mut acceptor = Acceptor::default();
-    let mut bytes = BytesMut::from(ahead);
-    let mut fed = 0;
-    loop {
-        while fed < bytes.len() {
-            fed += acceptor.read_tls(&mut &bytes[fed..])?;
-            match acceptor.accept() {
-                Ok(Some(accepted)) => {
-                    return Ok(Hello::Read {
-                        accepted: Box::new(accepted),
-                        bytes: bytes.freeze(),
-                    });
-                }
-                Ok(None) => {}
-                Err((error, _alert)) => {
-                    return Ok(Hello::Not {
-                        bytes: bytes.freeze(),
-                        error: error.to_string(),
-                    });
-                }
-            }
-        }
-        if bytes.len() >= MOST_HELLO_BYTES {
-            let error = format!("a ClientHello of more than {MOST_HELLO_BYTES} bytes");
-            return Ok(Hello::Not {
-                bytes: bytes.freeze(),
-                error,
-            });
-        }
-        if client.read_buf(&mut bytes).await? == 0 {
-            return Ok(Hello::Not {
-                bytes: bytes.freeze(),
-                error: "the client closed before its ClientHello".into(),
-            });
-        }
-    }
 }
 
 /// Who the finished handshake says the client is. A resumed session brings back the chain of the first one unverified, so

@@ -3,12 +3,13 @@
 use super::{http, tcp};
 use crate::cluster::Cluster;
 use crate::discovery::{Answer, Lookup};
+use crate::net::client_hello;
 use crate::net::first_bytes::{self, Spoken};
 use crate::net::listen::{Accepted, Slot};
 use crate::net::relay::{self, Count};
 use crate::net::stream::Stream;
 use crate::worker::{Taken, Worker};
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use mesh_core::protocol::Declared;
 use std::io;
 use std::net::SocketAddr;
@@ -20,6 +21,9 @@ use tokio::net::TcpStream;
 
 /// How long a client on a port of undeclared protocol may be silent before its server is asked whether it speaks first.
 pub const SILENCE: Duration = Duration::from_millis(100);
+
+/// How long a ClientHello may take once it has begun.
+const HELLO: Duration = Duration::from_secs(10);
 
 /// What stands behind the address that was dialled.
 #[derive(Debug, Clone)]
@@ -33,6 +37,17 @@ pub enum Dialled {
         /// Whether it was waited for.
         waited: bool,
     },
+}
+
+impl Dialled {
+    /// Whether the destination's routes look at the name that a client's TLS asks for.
+    #[must_use]
+    pub fn looks_at_names(&self) -> bool {
+        match self {
+            Self::Known(cluster) => cluster.routes.as_ref().is_some_and(|routes| !routes.tls.is_empty()),
+            Self::Outside | Self::Unavailable { .. } => false,
+        }
+    }
 }
 
 impl From<Answer> for Dialled {
@@ -54,6 +69,8 @@ pub struct Facts {
     pub address: SocketAddr,
     /// What is behind it.
     pub dialled: Dialled,
+    /// The name that its own TLS asks for, where routes look at it.
+    pub server_name: Option<Arc<str>>,
     /// Counts it as open for as long as anything comes of it.
     pub slot: Arc<Slot>,
 }
@@ -82,6 +99,7 @@ pub async fn carry(worker: Arc<Worker>, accepted: Accepted) {
         peer,
         address,
         dialled,
+        server_name: None,
         slot,
     };
     match declared {
@@ -96,7 +114,18 @@ pub async fn carry(worker: Arc<Worker>, accepted: Accepted) {
                 (Spoken::Tls | Spoken::Opaque, Declared::Http2) => Spoken::Http2,
                 (Spoken::Tls | Spoken::Opaque, _) => Spoken::Http1,
             };
-            Box::pin(spoken_to(worker, client, spoken, ahead.freeze(), facts)).await;
+            Box::pin(spoken_to(worker, client, spoken, ahead, facts)).await;
+        }
+        Declared::Tcp | Declared::Udp if facts.dialled.looks_at_names() => {
+            // The same.
+            let Ok(spoken) = first_bytes::read(&mut client, &mut ahead).await else {
+                return;
+            };
+            let spoken = match spoken {
+                Spoken::Tls => Spoken::Tls,
+                _ => Spoken::Opaque,
+            };
+            Box::pin(spoken_to(worker, client, spoken, ahead, facts)).await;
         }
         Declared::Tcp | Declared::Udp => {
             let client = Stream::ahead(ahead.freeze(), client);
@@ -105,7 +134,7 @@ pub async fn carry(worker: Arc<Worker>, accepted: Accepted) {
         Declared::Detect => {
             let read = tokio::time::timeout(SILENCE, first_bytes::read(&mut client, &mut ahead)).await;
             match read {
-                Ok(Ok(spoken)) => Box::pin(spoken_to(worker, client, spoken, ahead.freeze(), facts)).await,
+                Ok(Ok(spoken)) => Box::pin(spoken_to(worker, client, spoken, ahead, facts)).await,
                 Ok(Err(_)) => {}
                 Err(_) => Box::pin(silent(worker, client, ahead, facts)).await,
             }
@@ -131,8 +160,15 @@ async fn dialled(worker: &Worker, client: &mut TcpStream, ahead: &mut BytesMut, 
     }
 }
 
-async fn spoken_to(worker: Arc<Worker>, client: TcpStream, spoken: Spoken, ahead: Bytes, facts: Facts) {
-    let client = Stream::ahead(ahead, client);
+async fn spoken_to(worker: Arc<Worker>, mut client: TcpStream, spoken: Spoken, mut ahead: BytesMut, mut facts: Facts) {
+    if spoken == Spoken::Tls && facts.dialled.looks_at_names() {
+        let read = tokio::time::timeout(HELLO, client_hello::read(&mut client, &mut ahead)).await;
+        if let Ok(Ok(Ok(accepted))) = read {
+            let name = accepted.client_hello().server_name().map(str::to_ascii_lowercase);
+            facts.server_name = name.map(Into::into);
+        }
+    }
+    let client = Stream::ahead(ahead.freeze(), client);
     match spoken {
         Spoken::Http1 => http::serve(worker, client, facts).await,
         Spoken::Http2 => http::serve_http2(worker, client, facts).await,
@@ -163,12 +199,15 @@ async fn silent(worker: Arc<Worker>, mut client: TcpStream, mut ahead: BytesMut,
     match (first, server) {
         (First::Client(Ok(spoken)), None) => {
             record.discard();
-            spoken_to(worker, client, spoken, ahead.freeze(), facts).await;
+            spoken_to(worker, client, spoken, ahead, facts).await;
         }
-        (First::Client(Ok(spoken @ (Spoken::Http1 | Spoken::Http2))), Some(server)) => {
+        (First::Client(Ok(spoken)), Some(server))
+            if matches!(spoken, Spoken::Http1 | Spoken::Http2)
+                || (spoken == Spoken::Tls && facts.dialled.looks_at_names()) =>
+        {
             drop(server);
             record.discard();
-            spoken_to(worker, client, spoken, ahead.freeze(), facts).await;
+            spoken_to(worker, client, spoken, ahead, facts).await;
         }
         (First::Client(Ok(_)), Some((mut server, _under_way))) => {
             let mut client = Stream::ahead(ahead.freeze(), client);

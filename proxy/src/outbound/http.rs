@@ -2,6 +2,7 @@
 //! dialled, and only then by that address.
 
 use super::connection::{Dialled, Facts};
+use super::route::{self, Kind};
 use super::send::{self, ATTEMPTS, Call};
 use crate::cluster::Cluster;
 use crate::discovery::{Answer, Lookup};
@@ -76,16 +77,18 @@ async fn recorded(
 }
 
 async fn handle(
-    worker: &Worker,
+    worker: &Arc<Worker>,
     facts: Arc<Facts>,
     mut request: Request<Incoming>,
     record: &mut Record,
 ) -> Response<ResponseBody> {
-    let call = grpc::is_call(request.method(), request.headers());
+    let is_call = grpc::is_call(request.method(), request.headers());
     if let Some(refused) = exchange::unfit(&mut request, facts.address) {
-        return if call { grpc::refusal(refused) } else { refused };
+        return if is_call { grpc::refusal(refused) } else { refused };
     }
-    let route = route(worker, &facts, &request).await;
+    let route = find(worker, &facts, &request).await;
+    // A tunnel goes through whatever the routes of its target say of requests.
+    let routed = request.method() != Method::CONNECT;
     let (mut request, switch) = exchange::take(request);
     let map = request.headers_mut();
     headers::mark(map);
@@ -101,7 +104,21 @@ async fn handle(
                 dialled: facts.address,
                 name: None,
             };
-            let response = send::to_destination(worker, call, &destination, request, record).await;
+            let response = match destination
+                .routes
+                .as_deref()
+                .filter(|routes| routed && !routes.http.is_empty())
+            {
+                None => send::to_destination(worker, call, &destination, request, record).await,
+                Some(routes) => {
+                    let kind = Kind {
+                        call: is_call,
+                        upgrade: switch.is_some(),
+                    };
+                    // Boxed, so that other requests do not carry this path's state.
+                    Box::pin(route::answer(worker, call, &destination, routes, kind, request, record)).await
+                }
+            };
             record.called(destination);
             response
         }
@@ -121,14 +138,14 @@ async fn handle(
         }
     };
     worker.metrics.request(Direction::Outbound, response.status());
-    let response = if call { grpc::refusal(response) } else { response };
+    let response = if is_call { grpc::refusal(response) } else { response };
     exchange::give(response, switch, async move {
         let _open = &facts.slot;
         std::future::pending().await
     })
 }
 
-async fn route(worker: &Worker, facts: &Facts, request: &Request<Incoming>) -> Route {
+async fn find(worker: &Worker, facts: &Facts, request: &Request<Incoming>) -> Route {
     // A tunnel's target is for the proxy to reach that the application has chosen by dialling it.
     let named = request.method() != Method::CONNECT;
     if let Some(host) = headers::host(request.uri(), request.headers()).filter(|_| named) {

@@ -5,6 +5,9 @@
 pub mod connect;
 pub mod connection;
 pub mod http;
+pub mod mirror;
+pub mod retry;
+pub mod route;
 pub mod secured;
 pub mod send;
 pub mod tcp;

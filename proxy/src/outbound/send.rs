@@ -4,7 +4,7 @@ use super::connect::{Carries, connect};
 use super::secured::Secured;
 use crate::cluster::{Asked, Cluster};
 use crate::http::body::{RequestBody, ResponseBody};
-use crate::http::upstream::{self, ConnectError, Connected, Failed, Server};
+use crate::http::upstream::{self, ConnectError, Connected, Failed, Manner, Server};
 use crate::http::{exchange, headers};
 use crate::refusals::Reason;
 use crate::telemetry::Record;
@@ -34,107 +34,199 @@ pub struct Call<'a> {
 pub async fn to_destination(
     worker: &Worker,
     call: Call<'_>,
-    destination: &Arc<Cluster>,
+    cluster: &Arc<Cluster>,
     mut request: Request<RequestBody>,
     record: &mut Record,
 ) -> Response<ResponseBody> {
-    let generation = worker.identity.generation();
-    // A pooled connection made under an earlier certificate is not used again, nor one whose server is not this
-    // destination's (two destinations may share an endpoint).
-    let fits = |peer: Option<&SpiffeId>, made_under: u64| {
-        peer.is_none_or(|peer| made_under == generation && destination.accepts(peer))
+    let mut tries = match Tries::prepare(worker, call, cluster, &request, record).await {
+        Ok(tries) => tries,
+        Err(refused) => return refused,
     };
-    let carries = match request.version() {
-        Version::HTTP_2 => Carries::Http2,
-        _ => Carries::Http1,
-    };
-    let host = || headers::host(request.uri(), request.headers()).unwrap_or(&destination.host);
-    let secured = match Secured::prepare(worker, destination, call.name.unwrap_or_else(host)).await {
-        Ok(secured) => secured,
-        Err(error) => {
-            let detail = format!("{}: {error}", destination.cluster_name());
-            record.failed(error.reason(), &detail);
-            worker.refuse(error.reason(), call.peer, Some(call.dialled), detail);
-            return exchange::own(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "the TLS settings of a DestinationRule cannot be followed; the sidecar's log says why",
-            );
-        }
-    };
-    let mut tried = Vec::new();
-    let mut fresh = false;
+    let mut manner = Manner::default();
     for attempt in 0..ATTEMPTS {
         if attempt > 0 {
-            worker.metrics.retries.inc();
+            tries.again();
         }
-        let asked = Asked {
-            hash: None,
-            dialled: call.dialled,
-            tried: &tried,
-            elsewhere: false,
-        };
-        let Some(at) = destination.choose(&asked) else {
-            break;
-        };
-        let Some(chosen) = destination.endpoints.get(at) else {
-            break;
-        };
-        record.to_endpoint(destination, chosen);
-        let open = || open(worker, destination, &secured, chosen, carries);
-        // After a pooled connection failed, the next try does not trust another one that may have closed with it.
-        let server = Server {
-            pools: &worker.upstreams,
-            key: secured.key(destination, chosen),
-            counted: destination.begin(at),
-        };
-        let result = upstream::try_once(server, request, record, fresh, fits, open).await;
-        destination.report(at, outcome(&result));
-        let (reason, error, again) = match result {
+        if !tries.choose(true, false, record) {
+            return tries.nowhere(record);
+        }
+        match tries.once(request, manner, record).await {
             Ok(response) => return response,
-            Err(Failed::Connect { error, request }) => {
-                tried.push(at);
-                let left = !error.is_lasting() || tried.len() < destination.endpoints.len();
-                (error.reason(), error.to_string(), left.then_some(request))
+            Err(Failed::Connect { error, request: again }) => {
+                tries.avoid();
+                tries.failed(error.reason(), &error.to_string(), record);
+                if error.is_lasting() && tries.were_all() {
+                    return exchange::unreachable();
+                }
+                request = again;
             }
             Err(Failed::Exchange(failed)) => {
-                fresh = true;
-                match failed.again {
-                    Some(again) => {
-                        request = again;
-                        continue;
-                    }
-                    None => (Reason::Unreachable, failed.error.to_string(), None),
-                }
+                // The next try does not trust another connection that may have closed with this one.
+                manner.fresh = true;
+                let Some(again) = failed.again else {
+                    tries.failed(Reason::Unreachable, &failed.error.to_string(), record);
+                    return exchange::unreachable();
+                };
+                request = again;
             }
-        };
-        let detail = format!("{}: {}: {error}", destination.cluster_name(), chosen.address);
-        record.failed(reason, &detail);
-        worker.refuse(reason, call.peer, Some(chosen.address), detail);
-        match again {
-            Some(again) => request = again,
-            None => return exchange::unreachable(),
         }
-    }
-    if tried.is_empty() && !fresh {
-        let detail = match destination.resolution {
-            Resolution::OriginalDestination => "is not one of the destination's pods",
-            Resolution::Balanced => "has no endpoint that is ready",
-        };
-        let detail = format!("{} {detail}", destination.cluster_name());
-        record.without_endpoint(destination);
-        worker.refuse(Reason::NoEndpoint, call.peer, Some(call.dialled), detail);
-        return exchange::own(StatusCode::SERVICE_UNAVAILABLE, "no healthy upstream");
     }
     record.gave_up();
     exchange::unreachable()
 }
 
-/// What became of a try, as the endpoint's health has it.
-fn outcome(result: &Result<Response<ResponseBody>, Failed>) -> Outcome {
-    match result {
-        Ok(response) => Outcome::Answered(response.status().as_u16()),
-        Err(Failed::Connect { .. }) => Outcome::NotConnected,
-        Err(Failed::Exchange(_)) => Outcome::Reset,
+/// One request's tries at a destination's endpoints.
+pub struct Tries<'a> {
+    worker: &'a Worker,
+    call: Call<'a>,
+    cluster: &'a Arc<Cluster>,
+    secured: Secured,
+    generation: u64,
+    carries: Carries,
+    /// Which endpoints are to be avoided.
+    tried: Vec<usize>,
+    /// Which one is being tried.
+    at: usize,
+}
+
+impl<'a> Tries<'a> {
+    /// Prepares a request's tries.
+    ///
+    /// # Errors
+    /// The answer where they cannot be secured as a rule says.
+    pub async fn prepare(
+        worker: &'a Worker,
+        call: Call<'a>,
+        cluster: &'a Arc<Cluster>,
+        request: &Request<RequestBody>,
+        record: &mut Record,
+    ) -> Result<Self, Response<ResponseBody>> {
+        let host = || headers::host(request.uri(), request.headers()).unwrap_or(&cluster.host);
+        match Secured::prepare(worker, cluster, call.name.unwrap_or_else(host)).await {
+            Ok(secured) => Ok(Self {
+                worker,
+                call,
+                cluster,
+                secured,
+                generation: worker.identity.generation(),
+                carries: match request.version() {
+                    Version::HTTP_2 => Carries::Http2,
+                    _ => Carries::Http1,
+                },
+                tried: Vec::new(),
+                at: 0,
+            }),
+            Err(error) => {
+                let detail = format!("{}: {error}", cluster.cluster_name());
+                record.failed(error.reason(), &detail);
+                worker.refuse(error.reason(), call.peer, Some(call.dialled), detail);
+                Err(exchange::own(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "the TLS settings of a DestinationRule cannot be followed; the sidecar's log says why",
+                ))
+            }
+        }
+    }
+
+    /// Chooses the endpoint of the next try; `avoiding` those that were tried, and `elsewhere` than they are.
+    pub fn choose(&mut self, avoiding: bool, elsewhere: bool, record: &mut Record) -> bool {
+        let asked = Asked {
+            hash: None,
+            dialled: self.call.dialled,
+            tried: if avoiding { &self.tried } else { &[] },
+            elsewhere,
+        };
+        let chosen = self.cluster.choose(&asked);
+        let Some(at) = chosen.filter(|at| *at < self.cluster.endpoints.len()) else {
+            return false;
+        };
+        self.at = at;
+        if let Some(endpoint) = self.cluster.endpoints.get(at) {
+            record.to_endpoint(self.cluster, endpoint);
+        }
+        true
+    }
+
+    /// Tries the endpoint that was chosen.
+    ///
+    /// # Errors
+    /// [`Failed`].
+    pub async fn once(
+        &self,
+        request: Request<RequestBody>,
+        manner: Manner,
+        record: &mut Record,
+    ) -> Result<Response<ResponseBody>, Failed> {
+        let Some(endpoint) = self.cluster.endpoints.get(self.at) else {
+            let error = Arc::new(ConnectError::Tcp(std::io::ErrorKind::AddrNotAvailable.into()));
+            return Err(Failed::Connect { error, request });
+        };
+        // A pooled connection made under an earlier certificate is not used again, nor one whose server is not this
+        // destination's (two destinations may share an endpoint).
+        let fits = |peer: Option<&SpiffeId>, made_under: u64| {
+            peer.is_none_or(|peer| made_under == self.generation && self.cluster.accepts(peer))
+        };
+        let open = || open(self.worker, self.cluster, &self.secured, endpoint, self.carries);
+        let server = Server {
+            pools: &self.worker.upstreams,
+            key: self.secured.key(self.cluster, endpoint),
+            counted: self.cluster.begin(self.at),
+        };
+        let result = upstream::try_once(server, request, record, manner, fits, open).await;
+        self.report(match &result {
+            Ok(response) => Outcome::Answered(response.status().as_u16()),
+            Err(Failed::Connect { .. }) => Outcome::NotConnected,
+            Err(Failed::Exchange(_)) => Outcome::Reset,
+        });
+        result
+    }
+
+    /// Notes what became of the try under way.
+    pub fn report(&self, outcome: Outcome) {
+        self.cluster.report(self.at, outcome);
+    }
+
+    /// Has the endpoint be avoided from now on.
+    pub fn avoid(&mut self) {
+        if !self.tried.contains(&self.at) {
+            self.tried.push(self.at);
+        }
+    }
+
+    /// Whether there is no endpoint that was not tried.
+    #[must_use]
+    pub fn were_all(&self) -> bool {
+        self.tried.len() >= self.cluster.endpoints.len()
+    }
+
+    /// Counts a further try.
+    pub fn again(&self) {
+        self.worker.metrics.retries.inc();
+    }
+
+    /// Notes why a try failed.
+    pub fn failed(&self, reason: Reason, error: &str, record: &mut Record) {
+        let address = self.cluster.endpoints.get(self.at).map(|endpoint| endpoint.address);
+        let name = self.cluster.cluster_name();
+        let detail = match address {
+            Some(address) => format!("{name}: {address}: {error}"),
+            None => format!("{name}: {error}"),
+        };
+        record.failed(reason, &detail);
+        self.worker.refuse(reason, self.call.peer, address, detail);
+    }
+
+    /// The answer where there is no endpoint.
+    pub fn nowhere(&self, record: &mut Record) -> Response<ResponseBody> {
+        let detail = match self.cluster.resolution {
+            Resolution::OriginalDestination => "is not one of the destination's pods",
+            Resolution::Balanced => "has no endpoint that is ready",
+        };
+        let detail = format!("{} {detail}", self.cluster.cluster_name());
+        record.without_endpoint(self.cluster);
+        self.worker
+            .refuse(Reason::NoEndpoint, self.call.peer, Some(self.call.dialled), detail);
+        exchange::own(StatusCode::SERVICE_UNAVAILABLE, "no healthy upstream")
     }
 }
 

@@ -4,13 +4,15 @@
 use super::connect::{Carries, connect};
 use super::connection::{Dialled, Facts};
 use super::secured::Secured;
-use crate::cluster::{Asked, Use};
+use crate::cluster::{Asked, Cluster, Use};
 use crate::net::stream::Stream;
 use crate::net::{dial, relay};
 use crate::refusals::Reason;
 use crate::telemetry::{Connection, Outside, Way};
 use crate::worker::Worker;
 use mesh_core::balance::Outcome;
+use mesh_core::routing::choose;
+use std::sync::Arc;
 
 /// How many endpoints are tried before the client's connection is closed.
 const ATTEMPTS: usize = 3;
@@ -30,7 +32,48 @@ pub async fn relay(worker: &Worker, mut client: Stream, facts: Facts) {
 /// The record of an opaque connection.
 #[must_use]
 pub fn record(worker: &Worker, facts: &Facts) -> Connection {
-    Connection::begin(&worker.telemetry, Way::Out, facts.peer, facts.address)
+    let mut record = Connection::begin(&worker.telemetry, Way::Out, facts.peer, facts.address);
+    record.asks_for(facts.server_name.as_ref());
+    record
+}
+
+/// Where a connection goes.
+enum Goes<'a> {
+    /// To a destination: the one that was dialled, or where its routes lead.
+    To(&'a Arc<Cluster>),
+    /// Nowhere: the routes of this one lead to what is not known.
+    Nowhere(&'a Arc<Cluster>),
+    /// As dialled, where that is allowed.
+    Outside,
+    /// The operator could not be asked.
+    Unavailable,
+}
+
+/// Where a connection goes by the routes of the destination that was dialled.
+fn goes(facts: &Facts) -> Goes<'_> {
+    let cluster = match &facts.dialled {
+        Dialled::Known(cluster) => cluster,
+        Dialled::Outside => return Goes::Outside,
+        Dialled::Unavailable { .. } => return Goes::Unavailable,
+    };
+    let Some(routes) = &cluster.routes else {
+        return Goes::To(cluster);
+    };
+    let name = facts.server_name.as_deref();
+    let by_name = name.and_then(|name| routes.tls(name, facts.address.ip()));
+    let to = match by_name {
+        Some(route) => Some(&route.to),
+        None => routes.tcp(facts.peer.ip(), facts.address.ip()).map(|route| &route.to),
+    };
+    match to {
+        Some(to) => {
+            let led = choose(to, rand::random()).and_then(|one| cluster.led_to(one.target));
+            led.map_or(Goes::Nowhere(cluster), Goes::To)
+        }
+        // A name that none of the routes has is none of the destination's.
+        None if name.is_some() => Goes::Outside,
+        None => Goes::To(cluster),
+    }
 }
 
 /// Opens the server's side, and counts it as under way; where that fails the refusal is noted.
@@ -46,9 +89,18 @@ pub async fn open(worker: &Worker, facts: &Facts, record: &mut Connection) -> Op
             .with_label_values(&["outbound", security])
             .inc()
     };
-    let destination = match &facts.dialled {
-        Dialled::Known(destination) => destination,
-        Dialled::Outside if worker.mesh.workload().allow_any => {
+    let destination = match goes(facts) {
+        Goes::To(destination) => destination,
+        Goes::Nowhere(called) => {
+            record.to_destination(called);
+            refuse(
+                record,
+                Reason::NoCluster,
+                format!("{}: the route leads to what is not known", called.cluster_name()),
+            );
+            return None;
+        }
+        Goes::Outside if worker.mesh.workload().allow_any => {
             record.to_outside(Outside::Passthrough, Some(facts.address));
             return match dial::upstream(facts.address).await {
                 Ok(stream) => {
@@ -62,7 +114,7 @@ pub async fn open(worker: &Worker, facts: &Facts, record: &mut Connection) -> Op
                 }
             };
         }
-        Dialled::Outside => {
+        Goes::Outside => {
             record.to_outside(Outside::BlackHole, None);
             refuse(
                 record,
@@ -71,7 +123,7 @@ pub async fn open(worker: &Worker, facts: &Facts, record: &mut Connection) -> Op
             );
             return None;
         }
-        Dialled::Unavailable { .. } => {
+        Goes::Unavailable => {
             record.to_outside(Outside::Unavailable, None);
             refuse(
                 record,

@@ -81,6 +81,13 @@ impl Connection {
         state.facts.server_name = server_name.cloned();
     }
 
+    /// The name that the client's own TLS asks for.
+    pub fn asks_for(&mut self, server_name: Option<&Arc<str>>) {
+        if let Some(state) = &mut self.0 {
+            state.facts.server_name = server_name.cloned();
+        }
+    }
+
     /// The connection is for a destination, whether or not it has an endpoint.
     pub fn to_destination(&mut self, cluster: &Arc<Cluster>) {
         let Some(state) = &mut self.0 else { return };

@@ -5,6 +5,7 @@ use crate::cluster::Cluster;
 use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, Method, Version};
 use mesh_core::identity::SpiffeId;
+use mesh_core::routing::Target;
 use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -18,6 +19,18 @@ pub enum Way {
     Out,
     /// To the application.
     In,
+}
+
+/// Where a destination's routes led a request or connection.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Led {
+    /// It has none: to the destination.
+    #[default]
+    Straight,
+    /// To this.
+    To(Target),
+    /// Nowhere: the proxy answered.
+    Nowhere,
 }
 
 /// The facts of one line; what is not known is empty.
@@ -41,6 +54,10 @@ pub struct Facts {
     pub destination: Option<Arc<Cluster>>,
     /// Istio's name of a cluster that stands for none.
     pub cluster: Option<&'static str>,
+    /// Where the destination's routes led.
+    pub led: Led,
+    /// The route's name, empty where it has none; `None` where no VirtualService routes.
+    pub route: Option<Arc<str>>,
     /// The server.
     pub upstream: Option<SocketAddr>,
     /// The proxy's address towards it.
@@ -97,6 +114,8 @@ impl Facts {
         self.server_name = None;
         self.destination = None;
         self.cluster = None;
+        self.led = Led::Straight;
+        self.route = None;
         self.upstream = None;
         self.upstream_local = None;
         self.attempts = 0;

@@ -49,7 +49,7 @@ flags! {
     NFCF "NFCF" "NoFilterConfigFound" "A filter has no configuration."
     DT "DT" "DurationTimeout" "The connection lasted longer than it may."
     UPE "UPE" "UpstreamProtocolError" "The upstream's HTTP is none."
-    NC "NC" "NoClusterFound" "What is called is not known yet, and the control plane cannot be asked."
+    NC "NC" "NoClusterFound" "What is called is not known: the route leads nowhere, or the control plane cannot be asked."
     OM "OM" "OverloadManager" "The proxy is overloaded."
     DF "DF" "DnsResolutionFailed" "The name was not resolved."
     DO "DO" "DropOverload" "Dropped for overload of the upstream."
@@ -111,9 +111,9 @@ impl From<Reason> for Flags {
     /// The flag of a request that was refused for a reason.
     fn from(reason: Reason) -> Self {
         match reason {
-            Reason::Unknown | Reason::NotCaptured | Reason::NoPolicy | Reason::Plaintext => Self::NR,
+            Reason::Unknown | Reason::NoRoute | Reason::NotCaptured | Reason::NoPolicy | Reason::Plaintext => Self::NR,
             Reason::NoEndpoint => Self::UH,
-            Reason::Unavailable => Self::NC,
+            Reason::Unavailable | Reason::NoCluster => Self::NC,
             Reason::Unreachable | Reason::ServerHandshake | Reason::NoCertificate | Reason::DestinationRule => Self::UF,
             Reason::ClientHandshake | Reason::Malformed => Self::DPE,
             Reason::Limit => Self::OM,

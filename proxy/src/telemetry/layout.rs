@@ -1,7 +1,7 @@
 //! How a line of the access log is written: by Envoy's format, as text or JSON. Whatever comes from the network is escaped, so
 //! that a line stays one line and says only what the proxy says.
 
-use super::facts::{Facts, Way};
+use super::facts::{Facts, Led, Way};
 use super::grpc;
 use http::{HeaderMap, HeaderName, HeaderValue, Version};
 use mesh_core::access_log::{Address, Format, ISTIO_JSON, ISTIO_TEXT, Operator, Part, Shown, Time, TimePart};
@@ -278,8 +278,8 @@ fn value<'a>(operator: &Operator, facts: &'a Facts, hostname: &'a str) -> Value<
         Operator::UpstreamCluster => cluster(facts),
         Operator::UpstreamFailure => text(&facts.failure),
         Operator::ServerName => facts.server_name.as_deref().map_or(Value::Missing, text),
-        // Istio's only route: a VirtualService would name others.
-        Operator::RouteName if facts.method.is_some() => text("default"),
+        // The route of a destination that no VirtualService routes, in Istio's word.
+        Operator::RouteName if facts.method.is_some() => text(facts.route.as_deref().unwrap_or("default")),
         Operator::Hostname => text(hostname),
         Operator::GrpcStatus { number } => match facts.status {
             None => Value::Missing,
@@ -306,7 +306,13 @@ fn part_of(address: SocketAddr, shown: Shown) -> Value<'static> {
 fn cluster(facts: &Facts) -> Value<'_> {
     match (facts.way, &facts.destination, facts.cluster, facts.dialled) {
         (_, _, Some(name), _) => Value::Text(name.into()),
-        (Way::Out, Some(destination), ..) => Value::Text(destination.cluster_name().into()),
+        (Way::Out, Some(destination), ..) => match facts.led {
+            Led::Straight => Value::Text(destination.cluster_name().into()),
+            Led::To(target) => destination
+                .led_to(target)
+                .map_or(Value::Missing, |cluster| Value::Text(cluster.cluster_name().into())),
+            Led::Nowhere => Value::Missing,
+        },
         (Way::In, _, _, Some(dialled)) => Value::Text(format!("inbound|{}||", dialled.port()).into()),
         _ => Value::Missing,
     }

@@ -4,7 +4,7 @@
 
 use super::body::Recorded;
 use super::client::Client;
-use super::facts::{Facts, Way};
+use super::facts::{Facts, Led, Way};
 use super::flags::Flags;
 use super::grpc;
 use super::labels::{Outside, Service};
@@ -16,9 +16,11 @@ use crate::cluster::Cluster;
 use crate::http::body::RequestBody;
 use crate::refusals::Reason;
 use http::header::{CONTENT_LENGTH, HOST, USER_AGENT};
+use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use hyper::body::{Body, Frame};
 use mesh_core::destination::{Destination, Endpoint};
+use mesh_core::routing::Target;
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::net::SocketAddr;
@@ -59,6 +61,10 @@ struct State {
     counted: Counted,
     code: u16,
     flags: Flags,
+    /// Those of what a route injected, which no try takes back.
+    injected: Flags,
+    /// When the response must have ended.
+    until: Option<tokio::time::Instant>,
     /// Whether the request is gRPC.
     call: bool,
     status: Option<u8>,
@@ -83,6 +89,8 @@ impl State {
             counted: Counted::Nowhere,
             code: 0,
             flags: Flags::NONE,
+            injected: Flags::NONE,
+            until: None,
             call: false,
             status: None,
             values: Values::default(),
@@ -100,6 +108,8 @@ impl State {
         self.counted = Counted::Nowhere;
         self.code = 0;
         self.flags = Flags::NONE;
+        self.injected = Flags::NONE;
+        self.until = None;
         self.call = false;
         self.status = None;
         self.values = Values::default();
@@ -210,6 +220,72 @@ impl Record {
         state.flags = Flags::NONE;
         if state.recorder.telemetry().log().takes_all() {
             state.facts.destination = Some(cluster.clone());
+        }
+    }
+
+    /// One of the destination's routes takes the request; where it leads to, unless the proxy answers.
+    pub fn routed(&mut self, to: Option<Target>) {
+        if let Some(state) = &mut self.0 {
+            state.facts.led = to.map_or(Led::Nowhere, Led::To);
+        }
+    }
+
+    /// The name of the route, told where there is a line in which it stands.
+    pub fn named(&mut self, name: &Arc<str>, status: StatusCode) {
+        let Some(state) = &mut self.0 else { return };
+        let told = state.recorder.telemetry().log().takes_all() || status.is_server_error();
+        if told || !state.flags.and(state.injected).is_empty() {
+            state.facts.route = Some(name.clone());
+        }
+    }
+
+    /// The proxy answers a request for a destination itself; why, in Envoy's words.
+    pub fn answered(&mut self, destination: &Destination, details: &'static str) {
+        let Some(state) = &mut self.0 else { return };
+        state.counted = Counted::Under(state.recorder.to_service(Service::of(destination)));
+        state.facts.details = Cow::Borrowed(details);
+    }
+
+    /// The same, where its routes lead the request nowhere.
+    pub fn unrouted(&mut self, destination: &Destination, flags: Flags) {
+        self.answered(destination, details(flags));
+        let Some(state) = &mut self.0 else { return };
+        state.flags = flags;
+        state.facts.led = Led::Nowhere;
+    }
+
+    /// A fault was injected.
+    pub fn injected(&mut self, flags: Flags) {
+        if let Some(state) = &mut self.0 {
+            state.injected = state.injected.and(flags);
+        }
+    }
+
+    /// The request's authority or path is another one now.
+    pub fn rewritten(&mut self, authority: Option<&HeaderValue>, path: Option<&PathAndQuery>) {
+        let Some(state) = &mut self.0 else { return };
+        if let Some(authority) = authority {
+            state.facts.authority = Some(authority.clone());
+        }
+        if let Some(path) = path {
+            // What the client asked for is what most formats show.
+            let original = state.facts.path.replace(path.clone());
+            state.facts.original_path = original.and_then(|path| HeaderValue::from_str(path.as_str()).ok());
+        }
+    }
+
+    /// No answer came in time; which time, in Envoy's words.
+    pub fn timed_out(&mut self, details: &'static str) {
+        if let Some(state) = &mut self.0 {
+            state.flags = Flags::UT;
+            state.facts.details = Cow::Borrowed(details);
+        }
+    }
+
+    /// The response must have ended by then.
+    pub fn until(&mut self, until: tokio::time::Instant) {
+        if let Some(state) = &mut self.0 {
+            state.until = Some(until);
         }
     }
 
@@ -341,7 +417,11 @@ impl Record {
     /// The upstream broke off its response.
     pub(super) fn broke_off(&mut self) {
         if let Some(state) = &mut self.0 {
-            state.flags = state.flags.and(Flags::UC);
+            let late = state.until.is_some_and(|until| tokio::time::Instant::now() >= until);
+            if late {
+                state.facts.details = Cow::Borrowed("response_timeout");
+            }
+            state.flags = state.flags.and(if late { Flags::UT } else { Flags::UC });
             state.ended = true;
         }
     }
@@ -361,6 +441,7 @@ fn details(flags: Flags) -> &'static str {
 impl Drop for Record {
     fn drop(&mut self) {
         let Some(mut state) = self.0.take() else { return };
+        state.flags = state.flags.and(state.injected);
         if !state.ended {
             state.flags = state.flags.and(Flags::DC);
         }
