@@ -14,6 +14,8 @@ use crate::{Invalid, duration, target};
 
 const NOT_EMPTY: &str = "text that is not empty";
 const HEADER: &str = "the name of a header";
+/// `presence` that asks for nothing, which is Istio's default.
+const OPTIONAL: &str = "OPTIONAL";
 
 /// A RequestAuthentication, parsed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -144,6 +146,7 @@ fn rule(path: &str, given: &JwtRule, errors: &mut Vec<Invalid>) -> Rule {
         }
         timeout
     });
+    presence(path, given, errors);
     Rule {
         audiences,
         keys: keys(path, given, errors),
@@ -157,6 +160,20 @@ fn rule(path: &str, given: &JwtRule, errors: &mut Vec<Invalid>) -> Rule {
         space_delimited_claims,
         ..Rule::new(issuer, KeySource::Discovery)
     }
+}
+
+/// Refuses a rule that asks for a token of every request: to read it as one that does not would let requests without pass.
+fn presence(path: &str, given: &JwtRule, errors: &mut Vec<Invalid>) {
+    let presence = given.presence.as_deref().unwrap_or_default();
+    if presence.is_empty() || presence == OPTIONAL {
+        return;
+    }
+    let issuer = given.issuer.as_deref().unwrap_or_default();
+    let accepted = format!(
+        "{OPTIONAL}; what every request must have is asked for by an AuthorizationPolicy: an ALLOW rule from \
+         requestPrincipals [\"{issuer}/*\"]"
+    );
+    errors.push(Invalid::new(format!("{path}.presence"), presence, accepted));
 }
 
 fn keys(path: &str, given: &JwtRule, errors: &mut Vec<Invalid>) -> KeySource {

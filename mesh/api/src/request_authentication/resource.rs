@@ -137,6 +137,9 @@ pub struct JwtRule {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<Vec<NotEmpty>>", extend("maxItems" = 64))]
     pub space_delimited_claims: Option<Vec<String>>,
+    /// Whether every request must have this issuer's token: only OPTIONAL is accepted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub presence: Option<String>,
 }
 
 /// Text.

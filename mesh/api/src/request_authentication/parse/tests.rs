@@ -39,7 +39,7 @@ fn what_istio_accepts_parses() {
         "fromHeaders": [{"name": "X-Token", "prefix": "Bearer "}, {"name": "other"}],
         "fromParams": ["token"], "fromCookies": ["session"], "outputPayloadToHeader": "X-Payload",
         "forwardOriginalToken": true, "outputClaimToHeaders": [{"header": "x-group", "claim": "realm.group"}],
-        "timeout": "250ms", "spaceDelimitedClaims": ["scp"]
+        "timeout": "250ms", "spaceDelimitedClaims": ["scp"], "presence": "OPTIONAL"
     }))
     .unwrap();
     let token = |header: &str, prefix: &str| TokenHeader {
@@ -88,6 +88,11 @@ fn where_keys_are_from() {
 #[test]
 fn every_error_names_the_field_the_value_and_what_is_accepted() {
     for (fields, expected) in [
+        (
+            json!({"issuer": "https://i", "presence": "REQUIRED"}),
+            "spec.jwtRules[0].presence: \"REQUIRED\" is not accepted, expected OPTIONAL; what every request must have is asked \
+             for by an AuthorizationPolicy: an ALLOW rule from requestPrincipals [\"https://i/*\"]",
+        ),
         (
             json!({"issuer": null}),
             "spec.jwtRules[0].issuer: \"\" is not accepted, expected what tokens name",
