@@ -328,7 +328,8 @@ mod tests {
         let rule = Rule::new("a", KeySource::Uri("http://keys/".into()));
         let mut headers = http::HeaderMap::new();
         headers.insert("authorization", format!("Bearer {token}").parse().unwrap());
-        let refused = Authenticator::new(vec![(rule, keys)]).authenticate(&headers, "/", SystemTime::now());
+        let authenticator = Authenticator::new(vec![(rule, keys)]);
+        let refused = authenticator.authenticate(&http::Method::GET, &headers, "/", SystemTime::now());
         let refusal = refused.unwrap_err();
         assert_eq!(refusal.unknown_keys().len(), 1, "{refusal}");
         refusal.unknown_keys()[0].clone()

@@ -20,7 +20,7 @@ use http::{HeaderMap, Method, Request, StatusCode, Uri, Version};
 use mesh_core::authorization::facts::{self, Http};
 use mesh_core::authorization::{Custom, Outcome};
 use mesh_core::identity::SpiffeId;
-use mesh_core::jwt::{Claims, Refusal, is_cors_preflight};
+use mesh_core::jwt::{Authenticated, Authenticator, Claims, Refusal};
 use mesh_wire::admin::{Denial, DeniedRequest};
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
@@ -331,28 +331,30 @@ async fn authenticate(
     caller: &Caller,
     request: &mut Request<RequestBody>,
 ) -> Result<Option<Arc<Claims>>, Refused> {
-    let target = request.uri().path_and_query().map_or("/", PathAndQuery::as_str);
-    let authenticated = if is_cors_preflight(request.method(), request.headers()) {
-        authorization.tokens.pass_by()
-    } else {
-        let mut result = authorization
-            .tokens
-            .authenticate(request.headers(), target, SystemTime::now());
-        if let Err(refusal) = &result
-            && !refusal.unknown_keys().is_empty()
-        {
-            let (headers, refusal) = (request.headers(), refusal.clone());
-            // Apart, so that requests whose keys are known carry nothing of it.
-            result = Box::pin(unknown_keys::wait(worker, authorization, headers, target, refusal)).await;
-        }
-        result.map_err(|refusal| unauthenticated(worker, caller, request, &refusal))?
-    };
+    let mut result = tokens_of(request, &authorization.tokens);
+    if let Err(refusal) = &result
+        && !refusal.unknown_keys().is_empty()
+    {
+        let refusal = refusal.clone();
+        // Apart, so that requests whose keys are known carry nothing of it.
+        result = Box::pin(unknown_keys::wait(worker, authorization, request, refusal)).await;
+    }
+    let authenticated = result.map_err(|refusal| unauthenticated(worker, caller, request, &refusal))?;
     authenticated.edits.apply(request.headers_mut());
     if let Some(target) = authenticated.edits.path_and_query() {
         let target = PathAndQuery::try_from(target).map_err(|_| Refused::Target)?;
         set_target(request.uri_mut(), target).ok_or(Refused::Target)?;
     }
     Ok(authenticated.claims)
+}
+
+/// What rules say of a request's tokens now.
+///
+/// # Errors
+/// When they refuse them.
+pub(super) fn tokens_of(request: &Request<RequestBody>, rules: &Authenticator) -> Result<Authenticated, Refusal> {
+    let target = request.uri().path_and_query().map_or("/", PathAndQuery::as_str);
+    rules.authenticate(request.method(), request.headers(), target, SystemTime::now())
 }
 
 fn unauthenticated(worker: &Worker, caller: &Caller, request: &Request<RequestBody>, refusal: &Refusal) -> Denied {

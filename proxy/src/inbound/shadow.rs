@@ -1,20 +1,19 @@
 //! What candidate sets would deny of the calls that pass: each set decides as if it was in force, and what it would deny is
 //! told. No call is changed or waits for it, and where there is no set a look is all that it costs.
 
-use super::authorization::{Caller, Opener, Passed, denial, http_of};
+use super::authorization::{Caller, Opener, Passed, denial, http_of, tokens_of};
 use crate::discovery::{Authorization, CandidateSet, Why};
 use crate::http::body::RequestBody;
 use crate::http::headers;
 use crate::reports::{Policy, Source};
 use crate::worker::Worker;
-use http::uri::PathAndQuery;
 use http::{HeaderMap, Request, StatusCode};
 use mesh_core::authorization::Outcome;
 use mesh_core::authorization::facts::{Facts, Http};
-use mesh_core::jwt::{Authenticator, Claims, is_cors_preflight};
+use mesh_core::jwt::{Authenticator, Claims};
 use mesh_core::peer_authentication::PortMode;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 /// How often an open connection is told of that would be denied.
 const AGAIN: Duration = Duration::from_secs(30);
@@ -51,14 +50,9 @@ pub(super) fn begin(worker: &Worker, request: &Request<RequestBody>) -> Option<B
 
 impl Tokens {
     fn of(rules: &Authenticator, request: &Request<RequestBody>) -> Self {
-        let target = request.uri().path_and_query().map_or("/", PathAndQuery::as_str);
-        let authenticated = if is_cors_preflight(request.method(), request.headers()) {
-            rules.pass_by()
-        } else {
-            match rules.authenticate(request.headers(), target, SystemTime::now()) {
-                Ok(authenticated) => authenticated,
-                Err(refusal) => return Self::Refused(refusal.detail()),
-            }
+        let authenticated = match tokens_of(request, rules) {
+            Ok(authenticated) => authenticated,
+            Err(refusal) => return Self::Refused(refusal.detail()),
         };
         let mut headers = request.headers().clone();
         authenticated.edits.apply(&mut headers);

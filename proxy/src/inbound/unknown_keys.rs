@@ -1,13 +1,14 @@
 //! Requests whose tokens name a key that is not known: they wait, for a bounded time, while the operator fetches that issuer's
 //! keys again, and are then looked at under what is in force at that moment.
 
+use super::authorization::tokens_of;
 use crate::discovery::{Authorization, NoWait};
+use crate::http::body::RequestBody;
 use crate::worker::Worker;
-use http::HeaderMap;
+use http::Request;
 use mesh_core::jwt::{Authenticated, Refusal};
 use prometheus::IntGauge;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 /// Waits until a request's tokens can be decided about. `authorization` becomes what decided.
 ///
@@ -16,8 +17,7 @@ use std::time::SystemTime;
 pub(super) async fn wait(
     worker: &Worker,
     authorization: &mut Arc<Authorization>,
-    headers: &HeaderMap,
-    target: &str,
+    request: &Request<RequestBody>,
     mut refusal: Refusal,
 ) -> Result<Authenticated, Refusal> {
     let count = |result| worker.metrics.key_waits.with_label_values(&[result]).inc();
@@ -36,7 +36,7 @@ pub(super) async fn wait(
             && !Arc::ptr_eq(&newest, authorization)
         {
             *authorization = newest;
-            match authorization.tokens.authenticate(headers, target, SystemTime::now()) {
+            match tokens_of(request, &authorization.tokens) {
                 Err(still) if !still.unknown_keys().is_empty() => refusal = still,
                 decided => {
                     count("known");

@@ -714,6 +714,39 @@ fn tokens_are_verified_before_policies_decide() {
             }
         }
     }
+    // A browser asks without a token whether it may call. It is not asked for one, and has no principal.
+    let headers = [
+        ("origin", "https://shop.example"),
+        ("access-control-request-method", "PUT"),
+        ("authorization", "Bearer a.b.c"),
+    ];
+    let options = |headers| Call {
+        method: "OPTIONS",
+        headers,
+        ..CALL
+    };
+    let preflights = policy(
+        "preflights",
+        "action: ALLOW, rules: [{to: [{operation: {methods: [OPTIONS]}}]}]",
+    );
+    for (policies, expected) in [
+        (String::new(), Allowed),
+        (principal.clone(), Denied),
+        (required.clone(), Denied),
+        (format!("{principal}{preflights}"), Allowed),
+    ] {
+        scene.apply(&format!("{rules}{policies}"));
+        for protocol in [Http1, Http2] {
+            let ask = |headers| scene.call(&scene.client, protocol, options(headers));
+            assert_eq!(ask(&headers[..2]), expected, "{policies} {protocol:?}");
+            assert_eq!(ask(&headers), expected, "{policies} {protocol:?}");
+            assert_eq!(
+                ask(&headers[1..]),
+                Unauthenticated,
+                "no preflight: {policies} {protocol:?}"
+            );
+        }
+    }
     let denial = scene.denials()["denials"]
         .as_array()
         .unwrap()

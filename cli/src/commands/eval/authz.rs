@@ -13,7 +13,7 @@ use mesh_core::authorization::policy::Policy;
 use mesh_core::authorization::{Outcome, Policies, RuleRef};
 use mesh_core::candidates;
 use mesh_core::ext_authz::{DEFAULT_STATUS_ON_ERROR, Providers};
-use mesh_core::jwt::{Authenticator, KeySource, Keys, is_cors_preflight};
+use mesh_core::jwt::{Authenticator, KeySource, Keys};
 use mesh_core::labels::Labels;
 use mesh_core::peer_authentication::{Effective, PortMode};
 use mesh_core::request::{headers, path_of};
@@ -211,15 +211,12 @@ impl Mesh {
             }
             let method = Method::from_bytes(request.method.as_bytes()).map_err(|error| format!("method: {error}"))?;
             let tokens = &in_force.tokens;
-            let authenticated = if is_cors_preflight(&method, &request.headers) {
-                tokens.pass_by()
-            } else {
-                match tokens.authenticate(&request.headers, &request.target, SystemTime::now()) {
-                    Ok(authenticated) => authenticated,
-                    Err(refusal) => {
-                        let (status, reason) = (Some(refusal.status()), refusal.detail());
-                        return Ok(Answer::new(id, "unauthenticated", status, None, reason));
-                    }
+            let authenticated = tokens.authenticate(&method, &request.headers, &request.target, SystemTime::now());
+            let authenticated = match authenticated {
+                Ok(authenticated) => authenticated,
+                Err(refusal) => {
+                    let (status, reason) = (Some(refusal.status()), refusal.detail());
+                    return Ok(Answer::new(id, "unauthenticated", status, None, reason));
                 }
             };
             authenticated.edits.apply(&mut request.headers);
@@ -424,7 +421,8 @@ metadata: {name: other}
             (r#"{"path": "/"}"#.to_owned(), "allow 200 - - no ALLOW policy".to_owned()),
             (r#"{"path": "/ask", "protocol": "grpc"}"#.to_owned(), "deny 503 shop/ask 0 ext_authz_error provider opa: is not asked offline".to_owned()),
             (r#"{"path": "/x/..;/admin"}"#.to_owned(), admin.clone()),
-            (r#"{"path": "http://any.host/%61dmin"}"#.to_owned(), admin),
+            (r#"{"path": "http://any.host/%61dmin"}"#.to_owned(), admin.clone()),
+            (r#"{"path": "/admin#x", "protocol": "http2"}"#.to_owned(), admin.clone()),
             (r#"{"path": "/admin#"}"#.to_owned(), "deny 400 - - the path holds a fragment (#)".to_owned()),
             (
                 r#"{"protocol": "tcp", "destination": {"namespace": "any"}}"#.to_owned(),

@@ -70,10 +70,8 @@ struct Seen<'a> {
     fault: Option<Reason>,
 }
 
-/// Whether a request asks, as browsers do, whether another one may be made: it never carries a token, and passes by
-/// authentication ([`Authenticator::pass_by`]) as in Istio.
-#[must_use]
-pub fn is_cors_preflight(method: &Method, headers: &HeaderMap) -> bool {
+/// Whether a request asks, as browsers do, whether another one may be made.
+pub(super) fn is_cors_preflight(method: &Method, headers: &HeaderMap) -> bool {
     let has = |name: HeaderName| headers.get(name).is_some_and(|value| !value.is_empty());
     method == Method::OPTIONS && has(ORIGIN) && has(ACCESS_CONTROL_REQUEST_METHOD)
 }
@@ -101,26 +99,30 @@ impl Authenticator {
         self.rules.is_empty()
     }
 
-    /// What becomes of a request that is not asked for a token.
-    #[must_use]
-    pub fn pass_by(&self) -> Authenticated {
+    /// What becomes of a request that has no token.
+    fn without_token(&self) -> Authenticated {
         Authenticated {
             claims: None,
             edits: Edits::new(self.cleared.clone()),
         }
     }
 
-    /// Finds and verifies the tokens of a request.
+    /// Finds and verifies the tokens of a request. As in Istio a CORS preflight passes without a look at them: browsers send
+    /// none with it.
     ///
     /// # Errors
     /// When a token is not one that a rule takes.
     pub fn authenticate(
         &self,
+        method: &Method,
         headers: &HeaderMap,
         path_and_query: &str,
         now: SystemTime,
     ) -> Result<Authenticated, Refusal> {
-        let mut passes = self.pass_by();
+        let mut passes = self.without_token();
+        if is_cors_preflight(method, headers) {
+            return Ok(passes);
+        }
         // Most requests bring one token, which one rule takes: that costs no memory.
         let mut seen: SmallVec<[Seen<'_>; 1]> = SmallVec::new();
         let mut stripped: SmallVec<[Place<'_>; 1]> = SmallVec::new();

@@ -18,7 +18,7 @@ mod refusal;
 mod rule;
 mod token;
 
-pub use authenticator::{Authenticated, Authenticator, is_cors_preflight};
+pub use authenticator::{Authenticated, Authenticator};
 pub use claims::Claims;
 pub use edits::Edits;
 pub use keys::{Keys, KeysError, MAX_JWKS_LENGTH, MAX_KEYS};

@@ -4,7 +4,7 @@ mod tokens;
 mod wycheproof;
 
 use super::{Authenticated, Authenticator, KeySource, Keys, Refusal, Rule};
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use serde_json::{Value, json};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -50,7 +50,7 @@ fn one_rule() -> Authenticator {
 }
 
 fn authenticate(authenticator: &Authenticator, headers: &HeaderMap) -> Result<Authenticated, Refusal> {
-    authenticator.authenticate(headers, "/", now())
+    authenticator.authenticate(&Method::GET, headers, "/", now())
 }
 
 fn principal(result: Result<Authenticated, Refusal>) -> Result<Option<String>, &'static str> {

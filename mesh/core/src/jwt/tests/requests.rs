@@ -2,7 +2,8 @@
 
 use super::signer::{encoded, signer, stranger};
 use super::*;
-use crate::jwt::{ClaimHeader, Reason, TokenHeader, is_cors_preflight};
+use crate::jwt::authenticator::is_cors_preflight;
+use crate::jwt::{ClaimHeader, Reason, TokenHeader};
 use http::Method;
 
 const OTHER: &str = "https://other.example";
@@ -32,7 +33,7 @@ fn from_headers(issuer: &str, name: &str) -> Rule {
 /// What passed on of a request: its headers and its path.
 fn forwarded(rule: Rule, headers: &HeaderMap, path: &str) -> (HeaderMap, String) {
     let authenticator = Authenticator::new(vec![(rule, keys())]);
-    let passes = authenticator.authenticate(headers, path, now()).unwrap();
+    let passes = authenticator.authenticate(&Method::GET, headers, path, now()).unwrap();
     let mut after = headers.clone();
     passes.edits.apply(&mut after);
     (after, passes.edits.path_and_query().unwrap_or(path).to_owned())
@@ -163,7 +164,7 @@ fn tokens_are_found_where_the_rule_says() {
     ] {
         let list: Vec<(&str, &str)> = list.iter().map(|(name, value)| (*name, value.as_str())).collect();
         let authenticator = Authenticator::new(vec![(rule, keys())]);
-        let result = authenticator.authenticate(&headers(&list), path, now());
+        let result = authenticator.authenticate(&Method::GET, &headers(&list), path, now());
         assert_eq!(principal(result), expected, "{list:?} {path}");
     }
 }
@@ -409,14 +410,26 @@ fn claims_become_headers_that_nobody_else_can_set() {
         ("x-scope", "read write"),
     ]);
     assert_eq!(forwarded(rule.clone(), &sent, "/").0, expected);
-    // Without a token, too, and for a request that is not asked for one.
+    // Without a token, too, and of a preflight, whose tokens are not looked at.
+    let preflight = headers(&[
+        ("origin", "https://a"),
+        ("access-control-request-method", "PUT"),
+        ("authorization", "Bearer none"),
+    ]);
+    let mut asks = sent.clone();
+    asks.extend(preflight.clone());
+    let authenticator = Authenticator::new(vec![(rule.clone(), keys())]);
+    let passes = authenticator.authenticate(&Method::OPTIONS, &asks, "/", now()).unwrap();
+    assert!(passes.claims.is_none());
+    passes.edits.apply(&mut asks);
+    assert_eq!(asks, preflight);
+    assert!(
+        authenticator
+            .authenticate(&Method::PUT, &preflight, "/", now())
+            .is_err()
+    );
     sent.remove("authorization");
-    assert_eq!(forwarded(rule.clone(), &sent, "/").0, HeaderMap::new());
-    Authenticator::new(vec![(rule, keys())])
-        .pass_by()
-        .edits
-        .apply(&mut sent);
-    assert_eq!(sent, HeaderMap::new());
+    assert_eq!(forwarded(rule, &sent, "/").0, HeaderMap::new());
 }
 
 #[test]
@@ -449,7 +462,9 @@ fn a_token_is_verified_once_and_not_beyond_its_end() {
     assert!(std::sync::Arc::ptr_eq(&first, &second));
     assert_eq!(authenticator.cached(), 1);
     let later = now() + Duration::from_secs(661);
-    let refusal = authenticator.authenticate(&token, "/", later).unwrap_err();
+    let refusal = authenticator
+        .authenticate(&Method::GET, &token, "/", later)
+        .unwrap_err();
     assert_eq!(refusal.reason(), Reason::Expired);
     assert_eq!(authenticator.cached(), 0);
     // What is refused is not remembered.
