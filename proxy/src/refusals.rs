@@ -163,3 +163,71 @@ impl Refusals {
             .collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    const PAGE: &str = include_str!("../../docs/denials.md");
+
+    fn explained(what: &str) {
+        assert!(
+            PAGE.contains(&format!("`{what}`")),
+            "docs/denials.md does not explain {what:?}"
+        );
+    }
+
+    /// The texts of a source's arms: `Self::Reason => "text"`.
+    fn arms(source: &str) -> Vec<&str> {
+        let arms = source.lines().filter(|line| line.contains("=> \""));
+        arms.filter_map(|line| line.split('"').nth(1)).collect()
+    }
+
+    #[test]
+    fn every_reason_is_explained() {
+        let source = include_str!("refusals.rs").split("pub fn flag").next().unwrap();
+        let reasons = arms(source);
+        assert!(reasons.len() >= 13, "one for each reason: {reasons:?}");
+        reasons.into_iter().for_each(explained);
+    }
+
+    #[test]
+    fn every_detail_is_explained() {
+        let details = include_str!("telemetry/request.rs")
+            .split("fn details(")
+            .nth(1)
+            .unwrap();
+        let details = details.split("\n}\n").next().unwrap();
+        let details: Vec<&str> = arms(details).into_iter().filter(|detail| !detail.is_empty()).collect();
+        assert!(details.len() >= 4, "{details:?}");
+        details.into_iter().for_each(explained);
+        let custom = include_str!("inbound/custom.rs").lines();
+        let custom: Vec<&str> = custom.filter(|line| line.contains(": &str = \"ext_authz_")).collect();
+        assert_eq!(custom.len(), 2, "{custom:?}");
+        custom
+            .iter()
+            .filter_map(|line| line.split('"').nth(1))
+            .for_each(explained);
+        let mut said = Vec::new();
+        literals(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut said);
+        assert!(said.len() >= 3, "{said:?}");
+        said.iter().for_each(|detail| explained(detail));
+    }
+
+    /// The texts with which the sources below a folder say what became of a request.
+    fn literals(folder: &Path, found: &mut Vec<String>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                literals(&path, found);
+            } else if let Ok(text) = fs::read_to_string(&path) {
+                for told in [".denied(\"", ".timed_out(\"", ".answered(cluster, \""] {
+                    let texts = text.split(told).skip(1);
+                    let texts = texts.filter_map(|rest| rest.split('"').next());
+                    found.extend(texts.filter(|text| text.contains('_')).map(str::to_owned));
+                }
+            }
+        }
+    }
+}

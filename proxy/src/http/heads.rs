@@ -444,6 +444,16 @@ mod tests {
     }
 
     #[test]
+    fn every_fault_is_explained() {
+        for fault in Malformed::ALL {
+            assert!(
+                include_str!("../../../docs/denials.md").contains(&format!("| `{fault}` | ")),
+                "docs/denials.md does not explain {fault}"
+            );
+        }
+    }
+
+    #[test]
     fn a_line_that_never_ends_is_not_kept() {
         let mut reader = Reader::default();
         for _ in 0..=MOST_HEAD_BYTES / 1024 {

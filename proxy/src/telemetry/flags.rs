@@ -143,4 +143,13 @@ mod tests {
         }
         assert!(NAMES.len() < 32, "a key has 32 bits for them");
     }
+    #[test]
+    fn every_flag_is_explained() {
+        for (short, long) in NAMES {
+            assert!(
+                include_str!("../../../docs/denials.md").contains(&format!("| `{short}` | `{long}` | ")),
+                "docs/denials.md does not explain {short}"
+            );
+        }
+    }
 }

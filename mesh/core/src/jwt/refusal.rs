@@ -172,3 +172,28 @@ impl Refusal {
         value
     }
 }
+
+#[cfg(test)]
+mod tests {
+    const SOURCE: &str = include_str!("refusal.rs");
+    const PAGE: &str = include_str!("../../../../docs/denials.md");
+
+    #[test]
+    fn every_sentence_is_explained() {
+        let arms = SOURCE
+            .split("pub const fn message")
+            .nth(1)
+            .unwrap()
+            .split("\n    }\n")
+            .next()
+            .unwrap();
+        let sentences: Vec<&str> = arms.lines().filter_map(|line| line.split('"').nth(1)).collect();
+        assert!(sentences.len() >= 29, "one for each reason: {sentences:?}");
+        for sentence in sentences {
+            assert!(
+                PAGE.contains(&format!("`{sentence}`")),
+                "docs/denials.md does not explain {sentence:?}"
+            );
+        }
+    }
+}
