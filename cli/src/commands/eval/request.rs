@@ -141,7 +141,7 @@ impl Request {
             headers.insert(AUTHORIZATION, value);
         }
         // The absolute form says the host itself.
-        let (mut authority, target) = match asked.path.split_once("://") {
+        let (mut authority, mut target) = match asked.path.split_once("://") {
             Some(("http" | "https", rest)) => {
                 let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
                 let (authority, target) = rest.split_at(end);
@@ -150,6 +150,12 @@ impl Request {
             }
             _ => (None, asked.path),
         };
+        // HTTP/2's own reader leaves a fragment out, so that nobody sees it.
+        if matches!(asked.protocol, Protocol::Http2 | Protocol::Grpc)
+            && let Some(fragment) = target.find('#')
+        {
+            target.truncate(fragment);
+        }
         if let Some(host) = asked.host {
             if asked.protocol == Protocol::Http {
                 let value = HeaderValue::from_str(&host).map_err(|error| format!("host: {error}"))?;
