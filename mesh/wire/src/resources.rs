@@ -28,7 +28,8 @@ pub mod type_url {
     pub const AUTHORIZATION_POLICIES: &str = "type.googleapis.com/pinnace.mesh.v1.AuthorizationPolicies";
     /// [`super::RequestAuthentications`]: whose tokens it believes. One resource, [`super::SELF_NAME`].
     pub const REQUEST_AUTHENTICATIONS: &str = "type.googleapis.com/pinnace.mesh.v1.RequestAuthentications";
-    /// [`super::CandidateSets`]: what is tried before it is in force. One resource, [`super::SELF_NAME`]; nobody waits for it.
+    /// [`super::CandidateSets`]: what is tried before it is in force. One resource, [`super::SELF_NAME`]; nobody waits for it, and
+    /// only an operator that says [so](super::TAKES_CANDIDATE_SETS) is asked for it.
     pub const CANDIDATE_SETS: &str = "type.googleapis.com/pinnace.mesh.v1.CandidateSets";
     /// [`super::TrustBundle`]: whom the mesh trusts. One resource, [`super::SELF_NAME`].
     pub const TRUST_BUNDLE: &str = "type.googleapis.com/pinnace.mesh.v1.TrustBundle";
@@ -54,6 +55,9 @@ pub mod type_url {
 /// The header of an operator's answer to a stream that says that [`type_url::KEY_REFRESH`] may be subscribed to: one of an
 /// earlier version ends the stream.
 pub const TAKES_KEY_REFRESH: &str = "pinnace-key-refresh";
+
+/// The same of [`type_url::CANDIDATE_SETS`].
+pub const TAKES_CANDIDATE_SETS: &str = "pinnace-candidate-sets";
 
 /// What came of a proxy's asking for keys that it may not know yet.
 #[derive(Clone, Copy, PartialEq, Eq, Message)]

@@ -13,7 +13,7 @@ use envoy_types::pb::envoy::service::discovery::v3::{
 use envoy_types::pb::google::protobuf::value::Kind;
 use futures::Stream;
 use mesh_core::identity::SpiffeId;
-use mesh_wire::resources::{TAKES_KEY_REFRESH, node_metadata};
+use mesh_wire::resources::{TAKES_CANDIDATE_SETS, TAKES_KEY_REFRESH, node_metadata};
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::MetadataValue;
@@ -91,8 +91,9 @@ impl AggregatedDiscoveryService for Discovery {
             }
         });
         let mut response = Response::new(ReceiverStream::new(receive));
-        let yes = MetadataValue::from_static("1");
-        response.metadata_mut().insert(TAKES_KEY_REFRESH, yes);
+        for taken in [TAKES_KEY_REFRESH, TAKES_CANDIDATE_SETS] {
+            response.metadata_mut().insert(taken, MetadataValue::from_static("1"));
+        }
         Ok(response)
     }
 }

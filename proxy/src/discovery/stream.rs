@@ -9,7 +9,7 @@ use envoy_types::pb::envoy::config::core::v3::Node;
 use envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
 use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 use envoy_types::pb::google::rpc::Status as RpcStatus;
-use mesh_wire::resources::{SELF_NAME, TAKES_KEY_REFRESH, type_url};
+use mesh_wire::resources::{SELF_NAME, TAKES_CANDIDATE_SETS, TAKES_KEY_REFRESH, type_url};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
@@ -89,8 +89,16 @@ pub(super) async fn run(
     let responses = tokio::time::timeout(OPEN_TIMEOUT, open)
         .await
         .map_err(|_| StreamError::NotOpened)??;
-    mesh.keys()
-        .set_taken(responses.metadata().contains_key(TAKES_KEY_REFRESH));
+    let takes = |what: &str| responses.metadata().contains_key(what);
+    mesh.keys().set_taken(takes(TAKES_KEY_REFRESH));
+    if takes(TAKES_CANDIDATE_SETS) {
+        let traffic = |request: &DeltaDiscoveryRequest| request.type_url == type_url::DESTINATION;
+        let before = waiting.iter().position(traffic).unwrap_or(waiting.len());
+        waiting.insert(before, own(type_url::CANDIDATE_SETS, mesh.own_versions().candidates));
+    } else {
+        // Nobody tells when they end.
+        mesh.set_candidates(None, "");
+    }
     waiting.extend(mesh.keys().under_way().iter().map(|origin| refresh(origin)));
     let mut responses = responses.into_inner();
     // An operator opens every stream before it looks whose it is; only one that answers serves us.
@@ -127,28 +135,18 @@ pub(super) async fn run(
     }
 }
 
-/// Everything that is to be subscribed to, with the versions held so that only changes come; trust before policy before
-/// traffic.
+/// What every operator is subscribed to, with the versions held so that only changes come; trust before policy before traffic.
 fn first(mesh: &Mesh) -> Vec<DeltaDiscoveryRequest> {
     let held = mesh.own_versions();
     // What the pod is comes anew every time, so that an operator that serves us always says something.
-    let own = [
+    let own_ones = [
         (type_url::TRUST_BUNDLE, held.trust),
         (type_url::WORKLOAD, String::new()),
         (type_url::INBOUND_POLICY, held.inbound),
         (type_url::AUTHORIZATION_POLICIES, held.authorization),
         (type_url::REQUEST_AUTHENTICATIONS, held.tokens),
-        (type_url::CANDIDATE_SETS, held.candidates),
     ];
-    let own = own.into_iter().map(|(type_url, version)| DeltaDiscoveryRequest {
-        type_url: type_url.to_owned(),
-        resource_names_subscribe: vec![SELF_NAME.to_owned()],
-        initial_resource_versions: (!version.is_empty())
-            .then(|| (SELF_NAME.to_owned(), version))
-            .into_iter()
-            .collect(),
-        ..Default::default()
-    });
+    let own_ones = own_ones.map(|(type_url, version)| own(type_url, version));
     let asked = mesh.asked();
     let destinations = asked.chunks(NAMES_PER_REQUEST).map(|chunk| {
         let held: HashMap<String, String> = chunk
@@ -165,7 +163,20 @@ fn first(mesh: &Mesh) -> Vec<DeltaDiscoveryRequest> {
             ..Default::default()
         }
     });
-    own.chain(destinations).collect()
+    own_ones.into_iter().chain(destinations).collect()
+}
+
+/// Subscribes to the one resource of a type, of which this version is held.
+fn own(type_url: &str, version: String) -> DeltaDiscoveryRequest {
+    DeltaDiscoveryRequest {
+        type_url: type_url.to_owned(),
+        resource_names_subscribe: vec![SELF_NAME.to_owned()],
+        initial_resource_versions: (!version.is_empty())
+            .then(|| (SELF_NAME.to_owned(), version))
+            .into_iter()
+            .collect(),
+        ..Default::default()
+    }
 }
 
 /// Subscribes to those of the names that are in the table and gives up the others, whichever was asked last.

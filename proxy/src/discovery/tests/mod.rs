@@ -573,6 +573,19 @@ async fn candidate_sets_are_waited_for_by_nobody_and_harm_nothing_else() {
 }
 
 #[tokio::test]
+async fn an_operator_of_before_is_asked_for_no_candidate_sets() {
+    let ca = Ca::new();
+    let mut operator = Operator::of_before(&ca).await;
+    let proxy = start(&operator, Some(ca.client(WEB, HOUR)), Limits::default());
+    let mut stream = operator.stream().await;
+    for type_url in &OWN[..OWN.len() - 1] {
+        assert_eq!(stream.request().await.type_url, *type_url);
+    }
+    assert!(stream.quiet().await);
+    assert!(proxy.mesh.candidates().is_none());
+}
+
+#[tokio::test]
 async fn a_reconnecting_proxy_says_what_it_holds_and_serves_from_it_meanwhile() {
     let limits = Limits {
         first_use: Duration::from_millis(300),

@@ -15,6 +15,7 @@ use envoy_types::pb::envoy::service::discovery::v3::{
 };
 use envoy_types::pb::google::protobuf::Any;
 use mesh_core::identity::TrustDomain;
+use mesh_wire::resources::TAKES_CANDIDATE_SETS;
 use mesh_wire::tls::material::root_store;
 use mesh_wire::tls::verify::{PeerVerifier, TrustDomains};
 use prost::Message;
@@ -30,6 +31,7 @@ use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::metadata::MetadataValue;
 use tonic::transport::{Server, server::Connected};
 use tonic::{Request, Response, Status, Streaming};
 
@@ -115,7 +117,16 @@ impl Operator {
         Self::start_at(ca, uri, ([127, 0, 0, 1], 0).into()).await
     }
 
+    /// One that is asked for nothing beside what every operator has.
+    pub(super) async fn of_before(ca: &Ca) -> Self {
+        Self::taking(ca, OPERATOR, ([127, 0, 0, 1], 0).into(), &[]).await
+    }
+
     pub(super) async fn start_at(ca: &Ca, uri: &str, address: SocketAddr) -> Self {
+        Self::taking(ca, uri, address, &[TAKES_CANDIDATE_SETS]).await
+    }
+
+    async fn taking(ca: &Ca, uri: &str, address: SocketAddr, takes: &'static [&'static str]) -> Self {
         let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let acceptor = TlsAcceptor::from(ca.server(uri));
@@ -129,7 +140,7 @@ impl Operator {
             }
         });
         let (send, streams) = mpsc::channel(8);
-        let service = AggregatedDiscoveryServiceServer::new(Service { streams: send });
+        let service = AggregatedDiscoveryServiceServer::new(Service { streams: send, takes });
         let server = Server::builder()
             .add_service(service)
             .serve_with_incoming(ReceiverStream::new(incoming));
@@ -236,6 +247,8 @@ pub(super) fn raw(type_url: &str, name: &str, version: &str, value: Vec<u8>) -> 
 
 struct Service {
     streams: mpsc::Sender<Stream>,
+    /// The headers of its answers.
+    takes: &'static [&'static str],
 }
 
 #[tonic::async_trait]
@@ -264,7 +277,11 @@ impl AggregatedDiscoveryService for Service {
             .send(stream)
             .await
             .map_err(|_| Status::unavailable("the test is over"))?;
-        Ok(Response::new(ReceiverStream::new(receiver)))
+        let mut response = Response::new(ReceiverStream::new(receiver));
+        for taken in self.takes {
+            response.metadata_mut().insert(*taken, MetadataValue::from_static("1"));
+        }
+        Ok(response)
     }
 }
 
