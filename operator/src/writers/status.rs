@@ -25,7 +25,7 @@ use crate::feeds::{Held, Policies};
 use crate::index::changes::Named;
 use crate::index::providers;
 use crate::index::routes;
-use crate::index::targeted::{Entry, Targeted};
+use crate::index::targeted::Targeted;
 use crate::index::{Index, World};
 use crate::kubernetes::leader::Leadership;
 use crate::metrics::Metrics;
@@ -108,11 +108,19 @@ pub async fn keep(
                         let root = &mesh.root_namespace;
                         let tokens = world.enforced().tokens();
                         let workloads = workloads(world, tokens, &resource, root);
-                        let missing = tokens.get(&named(&resource)).map(|entry| missing_keys(world, entry));
+                        let missing = tokens.get(&named(&resource));
+                        let missing = missing.map(|entry| missing_keys(world, &entry.name, &entry.policy));
                         request_authentication::status(&resource, workloads, missing.as_deref(), root, &now())
                     })
                 };
                 let mut new = candidates::status(&index, &figures, &resource, in_force);
+                let missing_of_candidate = index.read(|world, _| {
+                    let tried = world.enforced().candidates().tokens.get(&named(&resource))?;
+                    Some(missing_keys(world, &tried.name, &tried.policy.policy))
+                });
+                if let Some(missing) = missing_of_candidate {
+                    request_authentication::keys_known(&resource, &missing, &mut new, &now());
+                }
                 counts.show(&resource, &mut new);
                 let differs = resource.status.as_ref() != Some(&new);
                 if differs && !writer.write(&resource, &new).await {
@@ -178,11 +186,10 @@ fn workloads<P, K: ResourceExt>(world: &World, policies: &Targeted<P>, resource:
 }
 
 /// A sentence about each issuer of a policy whose keys are not known.
-fn missing_keys(world: &World, entry: &Entry<Vec<Rule>>) -> Vec<String> {
-    let missing = entry
-        .policy
+fn missing_keys(world: &World, policy: &Named, rules: &[Rule]) -> Vec<String> {
+    let missing = rules
         .iter()
-        .filter_map(|rule| match world.enforced().keys_of(&entry.name.0, rule) {
+        .filter_map(|rule| match world.enforced().keys_of(&policy.0, rule) {
             Jwks::Known(_) => None,
             Jwks::Missing(reason) => Some(format!("issuer {}: {reason}", rule.issuer)),
         });

@@ -11,5 +11,5 @@ mod warnings;
 
 pub use parse::{RequestAuthenticationPolicy, parse, read, strictest};
 pub use resource::{ClaimToHeader, JwtHeader, JwtRule, RequestAuthentication, RequestAuthenticationSpec};
-pub use status::{KEYS_KNOWN, status};
+pub use status::{KEYS_KNOWN, keys_known, status};
 pub use warnings::warnings;

@@ -28,17 +28,23 @@ pub fn status(
     status.set_workloads(workloads);
     status.set(IN_FORCE, verdict(resource, root_namespace), generation, now);
     if let Some(missing) = missing {
-        let keys = if missing.is_empty() {
-            Verdict::yes("Known", "the keys of every issuer are known")
-        } else {
-            Verdict::no(
-                "Missing",
-                format!("{}; until they are, tokens are refused", missing.join("; ")),
-            )
-        };
-        status.set(KEYS_KNOWN, keys, generation, now);
+        keys_known(resource, missing, &mut status, now);
     }
     status
+}
+
+/// Says in a status, of a resource in force or of a candidate, whether the keys of every issuer are known; `missing` as in
+/// [`status`].
+pub fn keys_known(resource: &RequestAuthentication, missing: &[String], status: &mut Status, now: &Time) {
+    let keys = if missing.is_empty() {
+        Verdict::yes("Known", "the keys of every issuer are known")
+    } else {
+        Verdict::no(
+            "Missing",
+            format!("{}; until they are, tokens are refused", missing.join("; ")),
+        )
+    };
+    status.set(KEYS_KNOWN, keys, resource.metadata.generation.map(Generation), now);
 }
 
 fn verdict(resource: &RequestAuthentication, root_namespace: &str) -> Verdict {
@@ -134,6 +140,9 @@ mod tests {
         );
         resource.status = Some(first.clone());
         assert_eq!(status(&resource, None, Some(&missing), "istio-system", &at(2)), first);
+        let mut of_a_candidate = Status::default();
+        keys_known(&resource, &missing, &mut of_a_candidate, &at(1));
+        assert_eq!(of_a_candidate.condition(KEYS_KNOWN), Some(keys));
         let known = status(&resource, None, Some(&[]), "istio-system", &at(3));
         assert_eq!(known.condition(KEYS_KNOWN).unwrap().status.as_deref(), Some("True"));
     }
