@@ -1,4 +1,5 @@
-# Sourced: builds container images without a registry, by a Docker engine where one answers, by buildah otherwise.
+# Sourced: builds container images without a registry, by a Docker engine where one answers, by buildah otherwise, and gives
+# them to the cluster.
 # shellcheck shell=bash
 
 docker_answers() { command -v docker >/dev/null && timeout 5 docker info >/dev/null 2>&1; }
@@ -22,6 +23,20 @@ oci_build() {
     rm -rf "$store"
   fi
   mv "$part" "$tar"
+}
+
+# image_load NAME ARCHIVE: gives an image to the cluster if one runs here, or to that of kind that KIND_CLUSTER names. The
+# cluster's state remembers which archive it was given last, and goes with the cluster.
+image_load() {
+  local name=$1 archive=$2 given=$STATE/images/$1
+  if [ -n "${KIND_CLUSTER:-}" ]; then
+    step "$name into $KIND_CLUSTER" "load-$name" kind load image-archive "$archive" --name "$KIND_CLUSTER"
+    return
+  fi
+  [ -f "$STATE/admin.conf" ] && [ "$(cat "$given" 2>/dev/null)" != "$archive" ] || return 0
+  step "$name into the cluster" "load-$name" "$ROOT/hack/cluster" load "$archive"
+  mkdir -p "$STATE/images"
+  echo "$archive" >"$given"
 }
 
 # is_static BINARY: an image FROM scratch has no loader and no libraries.
