@@ -31,8 +31,10 @@ pub struct RequestAuthentication {
 pub enum Jwks {
     /// The keys, as a JWKS (RFC 7517, section 5).
     Known(Arc<str>),
-    /// None, for this reason.
+    /// None yet, for this reason. Who knew some before goes on with them for a while.
     Missing(Arc<str>),
+    /// None any more, for this reason: those that were known are too old.
+    Ended(Arc<str>),
 }
 
 impl TryFrom<&wire::RequestAuthentications> for RequestAuthentications {
@@ -84,6 +86,7 @@ fn rule(message: &wire::JwtRule) -> Result<(Rule, Jwks), ConvertError> {
     let keys = match &message.jwks {
         Some(jwks) => Jwks::Known(jwks.as_str().into()),
         None if message.jwks_missing.is_empty() => return Err(ConvertError::Empty("rules.jwks")),
+        None if message.jwks_ended => Jwks::Ended(message.jwks_missing.as_str().into()),
         None => Jwks::Missing(message.jwks_missing.as_str().into()),
     };
     let from_headers = message.from_headers.iter().map(|header| {
@@ -133,7 +136,7 @@ fn message(rule: &Rule, keys: &Jwks) -> wire::JwtRule {
     };
     let (jwks, missing) = match keys {
         Jwks::Known(jwks) => (Some(jwks.to_string()), String::new()),
-        Jwks::Missing(reason) => (None, reason.to_string()),
+        Jwks::Missing(reason) | Jwks::Ended(reason) => (None, reason.to_string()),
     };
     wire::JwtRule {
         issuer: rule.issuer.clone(),
@@ -142,6 +145,7 @@ fn message(rule: &Rule, keys: &Jwks) -> wire::JwtRule {
         jwks_uri: uri.to_owned(),
         jwks,
         jwks_missing: missing,
+        jwks_ended: matches!(keys, Jwks::Ended(_)),
         from_headers: rule
             .from_headers
             .iter()
@@ -207,7 +211,8 @@ mod tests {
                     rules: vec![
                         (inline, Jwks::Known("{\"keys\": []}".into())),
                         (uri.clone(), Jwks::Known("{}".into())),
-                        (found, Jwks::Missing("not fetched yet".into())),
+                        (found.clone(), Jwks::Missing("not fetched yet".into())),
+                        (found, Jwks::Ended("not fetched for a day".into())),
                         (
                             Rule::new("four", KeySource::Inline(String::new())),
                             Jwks::Missing("holds no key".into()),

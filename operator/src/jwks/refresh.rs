@@ -150,7 +150,8 @@ impl<P: Fn(&KeyOrigin, Option<Jwks>)> Origin<P> {
                 Ok(jwks) => {
                     failures = 0;
                     self.metrics.jwks_fetches.with_label_values(&["success"]).inc();
-                    if known.as_ref().is_none_or(|(before, _)| *before != jwks) {
+                    let same = |(before, at): &(Arc<str>, Instant)| *before == jwks && at.elapsed() < self.times.keep;
+                    if !known.as_ref().is_some_and(same) {
                         info!(origin = %self.origin, "keys are fetched");
                         (self.publish)(&self.origin, Some(Jwks::Known(jwks.clone())));
                     }
@@ -163,7 +164,7 @@ impl<P: Fn(&KeyOrigin, Option<Jwks>)> Origin<P> {
                     self.metrics.jwks_fetches.with_label_values(&[result]).inc();
                     let wait = jittered(back_off(failures));
                     failures += 1;
-                    self.failed(&format!("{error:#}"), &mut known, wait);
+                    self.failed(&format!("{error:#}"), known.as_ref(), wait);
                     wait
                 }
             };
@@ -182,20 +183,18 @@ impl<P: Fn(&KeyOrigin, Option<Jwks>)> Origin<P> {
         distance.await;
     }
 
-    /// Goes on with the last good keys, or with none.
-    fn failed(&self, error: &str, known: &mut Option<(Arc<str>, Instant)>, wait: Duration) {
-        let age = known.as_ref().map(|(_, at)| at.elapsed());
-        match age {
-            Some(age) if age < self.times.keep => {
-                warn!(origin = %self.origin, error, age = age.as_secs(), again_in = wait.as_secs(), "keys cannot be fetched; the last ones stay");
-            }
-            _ => {
-                warn!(origin = %self.origin, error, again_in = wait.as_secs(), "keys cannot be fetched; tokens of this issuer are refused");
-                *known = None;
-                self.note(None);
-                (self.publish)(&self.origin, Some(Jwks::Missing(error.into())));
-            }
+    /// Goes on with the last good keys, or with none. Who fetched none ever leaves it to the sidecars what they know from
+    /// before.
+    fn failed(&self, error: &str, known: Option<&(Arc<str>, Instant)>, wait: Duration) {
+        let age = known.map(|(_, at)| at.elapsed());
+        if let Some(age) = age.filter(|age| *age < self.times.keep) {
+            warn!(origin = %self.origin, error, age = age.as_secs(), again_in = wait.as_secs(), "keys cannot be fetched; the last ones stay");
+            return;
         }
+        warn!(origin = %self.origin, error, again_in = wait.as_secs(), "keys cannot be fetched; tokens of this issuer are refused");
+        self.note(None);
+        let none = if age.is_some() { Jwks::Ended } else { Jwks::Missing };
+        (self.publish)(&self.origin, Some(none(error.into())));
     }
 
     fn note(&self, fetched: Option<SystemTime>) {

@@ -312,7 +312,7 @@ async fn the_last_good_keys_stay_for_a_bounded_time() {
     // Nothing is said before they are given up.
     let (_, missing) = said.recv().await.unwrap();
     assert!(
-        matches!(&missing, Some(Jwks::Missing(why)) if why.contains("status 503")),
+        matches!(&missing, Some(Jwks::Ended(why)) if why.contains("status 503")),
         "{missing:?}"
     );
     assert!(metrics.jwks_fetches.with_label_values(&["failure"]).get() >= 2);

@@ -191,7 +191,7 @@ fn missing_keys(world: &World, policy: &Named, rules: &[Rule]) -> Vec<String> {
         .iter()
         .filter_map(|rule| match world.enforced().keys_of(&policy.0, rule) {
             Jwks::Known(_) => None,
-            Jwks::Missing(reason) => Some(format!("issuer {}: {reason}", rule.issuer)),
+            Jwks::Missing(reason) | Jwks::Ended(reason) => Some(format!("issuer {}: {reason}", rule.issuer)),
         });
     missing.collect()
 }

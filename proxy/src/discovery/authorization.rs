@@ -1,17 +1,21 @@
 //! What decides about calls to the pod beside PeerAuthentication, made once from what the operator sent and read by every
 //! request.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use mesh_core::authorization::Policies;
 use mesh_core::ext_authz::{Provider, Providers};
-use mesh_core::jwt::{Authenticator, KeyOrigin, KeySource, Keys, KeysError};
+use mesh_core::jwt::{Authenticator, KeyOrigin, KeySource, Keys, KeysError, Rule};
 use mesh_core::request::Normalization;
 use mesh_wire::authorization::AuthorizationPolicies;
 use mesh_wire::request_authentication::{Jwks, RequestAuthentications};
 
 use super::candidates::{Candidates, Set};
+
+/// How long keys stay that no operator has fetched since, as long as one that cannot fetch them any more keeps them.
+const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What is in force.
 #[derive(Debug, Clone)]
@@ -106,6 +110,8 @@ pub(super) struct Ready {
     /// Where their keys are fetched, each once, by name.
     pub(super) origins: Arc<[Arc<str>]>,
     pub(super) tokens: Arc<Authenticator>,
+    /// The keys in use that were fetched, by the name of their origin.
+    keys: HashMap<Arc<str>, Keys>,
 }
 
 impl Ready {
@@ -114,10 +120,46 @@ impl Ready {
     /// # Errors
     /// The policy and issuer whose keys cannot be read.
     pub(super) fn new(received: RequestAuthentications) -> Result<Self, UnreadableKeys> {
+        Self::build(Arc::new(received), |_| None)
+    }
+
+    /// With the keys that were in use `before`, for a bounded time, where the operator has not fetched any yet: one that has
+    /// just begun knows none, and its provider may be down at that moment.
+    ///
+    /// # Errors
+    /// As [`Ready::new`].
+    pub(super) fn keeping(self, before: &Self, now: SystemTime) -> Result<Self, UnreadableKeys> {
+        let kept = |origin: &str| before.keys.get(origin).map(|keys| keys.clone().until(now + KEPT));
+        let unfetched = |(namespace, (rule, jwks)): (&str, &(Rule, Jwks))| {
+            let origin = KeyOrigin::of(namespace, rule).filter(|_| matches!(jwks, Jwks::Missing(_)));
+            origin
+                .map(|origin| origin.name())
+                .filter(|name| before.keys.contains_key(name.as_str()))
+        };
+        let policies = self.received.policies.iter();
+        let rules = policies.flat_map(|policy| policy.rules.iter().map(|rule| (policy.namespace.as_str(), rule)));
+        let origins: BTreeSet<String> = rules.filter_map(unfetched).collect();
+        if origins.is_empty() {
+            return Ok(self);
+        }
+        tracing::warn!(
+            ?origins,
+            "the operator has not fetched these keys yet; the last ones stay"
+        );
+        Self::build(self.received, kept)
+    }
+
+    fn build(
+        received: Arc<RequestAuthentications>,
+        kept: impl Fn(&str) -> Option<Keys>,
+    ) -> Result<Self, UnreadableKeys> {
+        let mut in_use = HashMap::new();
         let mut rules = Vec::new();
         let mut origins: BTreeSet<Arc<str>> = BTreeSet::new();
         for policy in &received.policies {
             for (rule, jwks) in &policy.rules {
+                let origin: Option<Arc<str>> =
+                    KeyOrigin::of(&policy.namespace, rule).map(|origin| origin.name().into());
                 let keys = match jwks {
                     Jwks::Known(text) => Keys::parse(text).map_err(|error| UnreadableKeys {
                         policy: format!("{}/{}", policy.namespace, policy.name),
@@ -125,18 +167,27 @@ impl Ready {
                         error,
                     })?,
                     Jwks::Missing(reason) if matches!(rule.keys, KeySource::Inline(_)) => Keys::unusable(reason),
-                    Jwks::Missing(reason) => Keys::not_fetched(reason),
+                    Jwks::Missing(reason) => {
+                        let kept = origin.as_deref().and_then(&kept);
+                        kept.unwrap_or_else(|| Keys::not_fetched(reason))
+                    }
+                    Jwks::Ended(reason) => Keys::not_fetched(reason),
                 };
-                let origin: Option<Arc<str>> =
-                    KeyOrigin::of(&policy.namespace, rule).map(|origin| origin.name().into());
-                origins.extend(origin.clone());
-                rules.push((rule.clone(), keys.fetched_from(origin)));
+                let keys = keys.fetched_from(origin.clone());
+                if let Some(origin) = origin {
+                    if keys.missing().is_none() {
+                        in_use.insert(origin.clone(), keys.clone());
+                    }
+                    origins.insert(origin);
+                }
+                rules.push((rule.clone(), keys));
             }
         }
         Ok(Self {
-            received: Arc::new(received),
             origins: origins.into_iter().collect(),
             tokens: Arc::new(Authenticator::new(rules)),
+            keys: in_use,
+            received,
         })
     }
 }
@@ -170,5 +221,75 @@ impl Parts {
             trusted_proxies: policies.received.trusted_proxies,
             candidates: self.candidates.clone(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    use mesh_core::jwt::Reason;
+    use mesh_wire::request_authentication::RequestAuthentication;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    fn told(namespace: &str, jwks: Jwks) -> Ready {
+        let rule = Rule::new("https://issuer.example", KeySource::Discovery);
+        let policy = RequestAuthentication {
+            namespace: namespace.into(),
+            name: "jwt".into(),
+            rules: vec![(rule, jwks)],
+        };
+        Ready::new(RequestAuthentications { policies: vec![policy] }).unwrap()
+    }
+
+    /// Why a token that nobody has signed is refused: where there are keys, for its signature.
+    fn refused(ready: &Ready, now: SystemTime) -> Reason {
+        let [head, payload] = ["{\"alg\": \"EdDSA\"}", "{\"iss\": \"https://issuer.example\"}"];
+        let [head, payload] = [head, payload].map(|part| URL_SAFE_NO_PAD.encode(part));
+        let mut headers = http::HeaderMap::new();
+        headers.insert(
+            "authorization",
+            format!("Bearer {head}.{payload}.AAAA").parse().unwrap(),
+        );
+        let refusal = ready.tokens.authenticate(&http::Method::GET, &headers, "/", now);
+        refusal.unwrap_err().reason()
+    }
+
+    #[test]
+    fn keys_outlive_an_operator_that_has_fetched_none_for_a_bounded_time() {
+        let now = SystemTime::now();
+        let known = || told("shop", Jwks::Known(crate::discovery::tests::JWKS.into()));
+        let missing = || told("shop", Jwks::Missing("they are not fetched yet".into()));
+        let ended = || told("shop", Jwks::Ended("connection refused".into()));
+        assert_eq!(refused(&known(), now), Reason::Signature);
+        assert_eq!(refused(&missing(), now), Reason::KeysNotFetched);
+
+        let kept = missing().keeping(&known(), now).unwrap();
+        assert_eq!(kept.origins.len(), 1, "newer ones may be asked for");
+        // Another operator that knows none makes it no longer.
+        let again = missing().keeping(&kept, now + HOUR).unwrap();
+        for ready in [&kept, &again] {
+            assert_eq!(refused(ready, now), Reason::Signature);
+            assert_eq!(refused(ready, now + KEPT - HOUR), Reason::Signature);
+            assert_eq!(refused(ready, now + KEPT), Reason::KeysNotFetched);
+        }
+        let fresh = known().keeping(&kept, now).unwrap();
+        assert_eq!(refused(&fresh, now + KEPT), Reason::Signature);
+
+        // What the operator gave up is given up.
+        let ended = ended().keeping(&kept, now).unwrap();
+        assert_eq!(refused(&ended, now), Reason::KeysNotFetched);
+        assert_eq!(
+            refused(&missing().keeping(&ended, now).unwrap(), now),
+            Reason::KeysNotFetched
+        );
+        // Another namespace sees another address under that name.
+        let other = told("other", Jwks::Missing("they are not fetched yet".into()));
+        assert_eq!(
+            refused(&other.keeping(&known(), now).unwrap(), now),
+            Reason::KeysNotFetched
+        );
     }
 }

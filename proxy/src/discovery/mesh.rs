@@ -506,7 +506,14 @@ impl Mesh {
     pub(super) fn set_tokens(&self, tokens: Ready, version: &str) {
         version.clone_into(&mut self.versions().tokens);
         let origins = tokens.origins.clone();
-        self.change_authorization(|parts| parts.tokens = Some(tokens));
+        self.change_authorization(|parts| {
+            let kept = parts
+                .tokens
+                .as_ref()
+                .map(|before| tokens.clone().keeping(before, SystemTime::now()));
+            // What was read once is read again.
+            parts.tokens = Some(kept.and_then(Result::ok).unwrap_or(tokens));
+        });
         self.shared.keys.renewed(&origins);
     }
 

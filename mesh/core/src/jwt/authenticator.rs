@@ -208,7 +208,7 @@ impl Authenticator {
         let rule = &self.rules[index];
         if let Some(known) = &token.cached {
             if known.rule == index {
-                return match known.validity.check(now) {
+                return match known.validity.check(now).and_then(|()| rule.keys.check(now)) {
                     Ok(()) => Ok(known.clone()),
                     Err(reason) => {
                         self.cache.remove(&token.digest);
@@ -228,6 +228,7 @@ impl Authenticator {
         if !rule.is_for(&parsed.payload) {
             return Err(Reason::Audience);
         }
+        rule.keys.check(now)?;
         let key_id = parsed.key_id.as_deref();
         let signed = parsed.signed.as_bytes();
         if let Err(reason) = rule.keys.verify(parsed.algorithm, key_id, signed, &parsed.signature) {

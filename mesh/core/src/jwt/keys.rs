@@ -8,6 +8,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};
 use std::fmt;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 /// The longest key set that is read, in bytes.
 pub const MAX_JWKS_LENGTH: usize = 256 * 1024;
@@ -24,6 +25,7 @@ pub struct Keys {
     found: Arc<[Key]>,
     missing: Option<(Reason, Arc<str>)>,
     origin: Option<Arc<str>>,
+    until: Option<SystemTime>,
 }
 
 struct Key {
@@ -91,6 +93,7 @@ impl Keys {
                 found: found.into(),
                 missing: None,
                 origin: None,
+                until: None,
             }),
             too_many => Err(KeysError::TooMany(too_many)),
         }
@@ -113,6 +116,7 @@ impl Keys {
             found: Arc::new([]),
             missing: Some((reason, why.into())),
             origin: None,
+            until: None,
         }
     }
 
@@ -120,6 +124,24 @@ impl Keys {
     #[must_use]
     pub fn fetched_from(self, origin: Option<Arc<str>>) -> Self {
         Self { origin, ..self }
+    }
+
+    /// The same keys, to be used until that time at the most: nobody can say whether they still hold.
+    #[must_use]
+    pub fn until(self, time: SystemTime) -> Self {
+        let until = self.until.map_or(time, |before| before.min(time));
+        Self {
+            until: Some(until),
+            ..self
+        }
+    }
+
+    /// Whether they may be used now.
+    pub(super) fn check(&self, now: SystemTime) -> Result<(), Reason> {
+        match self.until {
+            Some(until) if until <= now => Err(Reason::KeysNotFetched),
+            _ => Ok(()),
+        }
     }
 
     /// Where they were fetched.

@@ -45,6 +45,9 @@ pub struct JwtRule {
     /// Why none are known.
     #[prost(string, tag = "6")]
     pub jwks_missing: String,
+    /// Whether there were some, which are too old to be used any longer.
+    #[prost(bool, tag = "15")]
+    pub jwks_ended: bool,
     /// `fromHeaders`.
     #[prost(message, repeated, tag = "7")]
     pub from_headers: Vec<JwtHeader>,

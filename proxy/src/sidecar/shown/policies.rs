@@ -78,7 +78,7 @@ fn request_authentications(tokens: &RequestAuthentications) -> Vec<RequestAuthen
                 audiences: rule.audiences.clone(),
                 keys_missing: match keys {
                     Jwks::Known(_) => None,
-                    Jwks::Missing(reason) => Some(reason.to_string()),
+                    Jwks::Missing(reason) | Jwks::Ended(reason) => Some(reason.to_string()),
                 },
             })
             .collect(),
