@@ -65,7 +65,9 @@ pub struct Destination {
     pub unready: Vec<Endpoint>,
     /// The SPIFFE IDs that a server of this destination may present.
     pub identities: Vec<SpiffeId>,
-    /// What a DestinationRule says of TLS; `None` is automatic mutual TLS.
+    /// `namespace/name` of the DestinationRule that governs; `None` where none says anything of it.
+    pub rule: Option<Arc<str>>,
+    /// What it says of TLS; `None` is automatic mutual TLS.
     pub tls: Option<TlsRule>,
     /// What it says of everything else, for the endpoints as a whole.
     pub traffic: Arc<Traffic>,

@@ -64,7 +64,7 @@ pub struct Cluster {
     /// Envoy's `LEAST_REQUEST`, `ROUND_ROBIN`, `RANDOM`, `RING_HASH`, `MAGLEV` or `CLUSTER_PROVIDED`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub lb_policy: String,
-    /// `NAME.NAMESPACE` of the DestinationRule in force.
+    /// `NAME.NAMESPACE` of the DestinationRule in force: the one that says how TLS is used, else the one that governs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub destination_rule: Option<String>,
     /// TLS to its endpoints, where there is any.

@@ -42,6 +42,7 @@ impl TryFrom<&wire::Destination> for Destination {
             resolution,
             endpoints: endpoints(&message.endpoints)?,
             unready: endpoints(&message.unready)?,
+            rule: (!message.rule.is_empty()).then(|| message.rule.as_str().into()),
             tls: message.client_tls.as_ref().map(TlsRule::try_from).transpose()?,
             traffic: traffic(message.traffic.as_ref())?,
             ..Self::default()
@@ -217,6 +218,7 @@ impl From<&Destination> for wire::Destination {
                 })
                 .collect(),
             routes: destination.routes.as_deref().map(Into::into),
+            rule: destination.rule.as_ref().map(ToString::to_string).unwrap_or_default(),
         }
     }
 }
@@ -255,6 +257,7 @@ pub(crate) mod tests {
                 Endpoint::at("[fd00::1]:9080".parse().unwrap()),
             ],
             unready: vec![endpoint("10.0.0.2:9080", Some(&identity))],
+            rule: Some("shop/reviews".into()),
             identities: vec![identity],
             tls: Some(TlsRule {
                 rule: "shop/reviews".into(),

@@ -328,6 +328,9 @@ pub struct Destination {
     /// Where a VirtualService sends what is meant for the destination; absent is to the destination itself.
     #[prost(message, optional, tag = "104")]
     pub routes: Option<Routes>,
+    /// `namespace/name` of the DestinationRule that governs; empty where there is none.
+    #[prost(string, tag = "105")]
+    pub rule: String,
 }
 
 /// See [`mesh_core::client_tls::TlsRule`].

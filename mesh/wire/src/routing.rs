@@ -11,9 +11,11 @@ use ipnet::IpNet;
 use mesh_core::destination::Destination;
 use mesh_core::routing::{
     Abort, AbortWith, Action, Backoff, Cors, Delay, Direct, Fault, HeaderEdits, HttpMatch, HttpRoute, InSubset, Leads,
-    Mirror, Pattern, Percent, Redirect, RedirectPort, RedirectUri, Retries, RetryOn, Rewrite, Routes, StringMatch,
-    Target, TcpMatch, TcpRoute, TlsMatch, TlsRoute, UriRewrite, Weighted,
+    Mirror, Pattern, PatternError, Percent, Redirect, RedirectPort, RedirectUri, Retries, RetryOn, Rewrite, Routes,
+    StringMatch, Target, TcpMatch, TcpRoute, TlsMatch, TlsRoute, UriRewrite, Weighted,
 };
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -174,7 +176,7 @@ impl Reader<'_> {
             count: MOST_PATTERNS + 1,
             most: MOST_PATTERNS,
         })?;
-        Pattern::new(text).map_err(|error| refused(field, text, error))
+        known_pattern(text).map_err(|error| refused(field, text, error))
     }
 
     fn uri_rewrite(&mut self, message: &wire::UriRewrite) -> Result<UriRewrite, ConvertError> {
@@ -282,6 +284,26 @@ impl Reader<'_> {
             to: self.weighted(&message.to)?,
         })
     }
+}
+
+thread_local! {
+    /// Expressions that were compiled before. An endpoint that comes or goes makes a new version of a destination with its
+    /// routes, and in nearly all of them the expressions stay as they are.
+    static COMPILED: RefCell<HashMap<Box<str>, Pattern>> = RefCell::default();
+}
+
+fn known_pattern(text: &str) -> Result<Pattern, PatternError> {
+    COMPILED.with_borrow_mut(|compiled| {
+        if let Some(pattern) = compiled.get(text) {
+            return Ok(pattern.clone());
+        }
+        let pattern = Pattern::new(text)?;
+        if compiled.len() >= MOST_ENTRIES {
+            compiled.clear();
+        }
+        compiled.insert(text.into(), pattern.clone());
+        Ok(pattern)
+    })
 }
 
 fn subnets(messages: &[String]) -> Result<Vec<IpNet>, ConvertError> {

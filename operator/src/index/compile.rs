@@ -84,6 +84,7 @@ pub fn subset(
     if tls != destination.tls {
         secure(world, mesh, tls.as_ref(), destination);
     }
+    destination.rule = Some(rules.rule());
     let behind = Behind::new(world, service, &[&destination.endpoints, &destination.unready]);
     let mut traffic = rules.subset_traffic(&asked, wanted);
     behind.rank(destination, &mut traffic);
@@ -167,6 +168,8 @@ fn service(world: &World, mesh: &MeshFacts, name: &Named, port: u16, rules: Opti
         endpoints: chosen.into_values().collect(),
         unready: unready.into_values().collect(),
         identities: identities.into_iter().collect(),
+        // One that has subsets alone says nothing here before a route leads to one.
+        rule: rules.filter(|rules| rules.policy.is_some()).map(Merged::rule),
         tls,
         ..Destination::default()
     };

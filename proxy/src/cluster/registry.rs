@@ -257,6 +257,7 @@ fn subset(destination: &Destination, subset: &Subset) -> Arc<Destination> {
             .collect(),
         unready: Vec::new(),
         identities: destination.identities.clone(),
+        rule: destination.rule.clone(),
         tls: subset.tls.clone(),
         traffic: subset.traffic.clone(),
         subsets: Vec::new(),

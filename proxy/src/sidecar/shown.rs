@@ -119,7 +119,12 @@ impl Destined {
                 Resolution::Balanced => destination.traffic.balancer.lb_policy().to_owned(),
                 Resolution::OriginalDestination => "CLUSTER_PROVIDED".to_owned(),
             },
-            destination_rule: destination.tls.as_ref().map(|it| rule(&it.rule)),
+            destination_rule: destination
+                .tls
+                .as_ref()
+                .map(|it| &it.rule)
+                .or(destination.rule.as_ref())
+                .map(|it| rule(it)),
             tls_context: tls_context(destination, tls),
             endpoints: endpoints(destination),
             ..bare

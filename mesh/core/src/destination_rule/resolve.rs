@@ -37,6 +37,14 @@ impl Asked<'_> {
 }
 
 impl Merged {
+    /// `namespace/name` of the rule whose traffic policy is in force, or of the oldest where none has one.
+    #[must_use]
+    pub fn rule(&self) -> Arc<str> {
+        let oldest = || self.parts.first().map(|part| &part.name);
+        let name = self.policy.as_ref().map(|(name, _)| name).or_else(oldest);
+        format!("{}/{}", self.namespace, name.map_or("", |name| name)).into()
+    }
+
     /// A subset by its name.
     #[must_use]
     pub fn subset(&self, name: &str) -> Option<&Subset> {

@@ -146,6 +146,7 @@ fn subsets_have_the_endpoints_whose_pods_have_their_labels() {
     );
     let found = with_subsets(&index, &["v1", "v2", "zone", "all", "none"]);
     assert_eq!(found.traffic.balancer, Balancer::Random);
+    assert_eq!(found.rule.as_deref(), Some("shop/r"));
     let seen: Vec<_> = found
         .subsets
         .iter()
