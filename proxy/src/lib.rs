@@ -6,6 +6,7 @@ pub mod capture;
 pub mod cluster;
 pub mod denials;
 pub mod discovery;
+pub mod dns;
 pub mod ext_authz;
 pub mod http;
 pub mod identity;

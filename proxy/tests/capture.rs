@@ -257,12 +257,13 @@ fn rules_are_those_that_nft_shows_and_a_second_run_changes_nothing() {
             "--uid=2000",
             "--gid=3000",
         ],
+        &["--redirect-dns", "--exclude-outbound-ports=22"],
     ] {
         let planned = net.capture(&[args, &["--dry-run"]].concat());
         let log = net.capture(args);
         assert_eq!(net.rules(), planned, "{args:?}");
         assert!(
-            log.matches("was redirected as it should be").count() == 2,
+            log.matches("a connection was redirected as it should be").count() == 2,
             "IPv4 and IPv6 are tried: {log}"
         );
         net.capture(args);

@@ -27,10 +27,16 @@ pub enum Query {
     Address(SocketAddr),
     /// A client's address: who calls, for metrics. The answer is the pod's destination on [`PEER_PORT`].
     Peer(IpAddr),
+    /// A name that the application asks DNS for, lower case, without the dot at its end. The answer is a destination whose
+    /// endpoints are the addresses of that name, on [`NAME_PORT`].
+    Name(Arc<str>),
 }
 
 /// The port under which a pod is described as a peer: the sidecar's for what comes in.
 pub const PEER_PORT: u16 = 15006;
+
+/// The port under which the addresses of a name are given: DNS's own, since a name has none.
+pub const NAME_PORT: u16 = 53;
 
 /// How an endpoint is chosen.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]

@@ -24,5 +24,6 @@ pub mod protocol;
 pub mod request;
 pub mod routing;
 pub mod sidecar_scope;
+pub mod switch;
 pub mod traffic;
 pub mod workload;

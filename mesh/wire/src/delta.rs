@@ -9,8 +9,9 @@ use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, Delt
 use envoy_types::pb::google::protobuf::Any;
 use std::collections::{HashMap, HashSet};
 
-/// The most resources of one type that one proxy may subscribe to: as many host names and as many addresses as a proxy keeps.
-pub const MAX_SUBSCRIPTIONS: usize = 20_000;
+/// The most resources of one type that one proxy may subscribe to: as many hosts, addresses, callers and names of DNS as a
+/// proxy keeps, and some that it is just forgetting.
+pub const MAX_SUBSCRIPTIONS: usize = 40_000;
 
 /// A resource as a server holds it: encoded once, shared by all streams.
 #[derive(Debug, Clone, PartialEq, Eq)]

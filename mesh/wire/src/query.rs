@@ -1,4 +1,5 @@
-//! The names of destination resources: `host/NAME:PORT`, `addr/ADDRESS:PORT` and, for who calls, `peer/ADDRESS`.
+//! The names of destination resources: `host/NAME:PORT`, `addr/ADDRESS:PORT`; for who calls, `peer/ADDRESS`; and for what DNS
+//! is asked, `dns/NAME`.
 
 use mesh_core::destination::Query;
 
@@ -12,6 +13,7 @@ pub fn name(query: &Query) -> String {
         Query::Host { host, port } => format!("host/{host}:{port}"),
         Query::Address(address) => format!("addr/{address}"),
         Query::Peer(address) => format!("peer/{address}"),
+        Query::Name(name) => format!("dns/{name}"),
     }
 }
 
@@ -24,8 +26,7 @@ pub fn parse(name: &str) -> Option<Query> {
     match name.split_once('/')? {
         ("host", rest) => {
             let (host, port) = rest.rsplit_once(':')?;
-            let valid = !host.is_empty() && host.bytes().all(|b| b.is_ascii_graphic() && !b.is_ascii_uppercase());
-            valid.then_some(())?;
+            is_host(host).then_some(())?;
             Some(Query::Host {
                 host: host.into(),
                 port: port.parse().ok()?,
@@ -33,8 +34,13 @@ pub fn parse(name: &str) -> Option<Query> {
         }
         ("addr", rest) => Some(Query::Address(rest.parse().ok()?)),
         ("peer", rest) => Some(Query::Peer(rest.parse().ok()?)),
+        ("dns", rest) => is_host(rest).then(|| Query::Name(rest.into())),
         _ => None,
     }
+}
+
+fn is_host(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic() && !b.is_ascii_uppercase())
 }
 
 #[cfg(test)]
@@ -50,6 +56,8 @@ mod tests {
             "addr/[fd00::1]:80",
             "peer/10.0.0.1",
             "peer/fd00::1",
+            "dns/reviews.shop.svc.cluster.local",
+            "dns/_http._tcp.reviews",
         ] {
             assert_eq!(name(&parse(text).unwrap()), text);
         }
@@ -63,6 +71,8 @@ mod tests {
             "addr/x:1",
             "addr/10.0.0.1",
             "peer/10.0.0.1:80",
+            "dns/",
+            "dns/A",
             "x/y:1",
         ] {
             assert_eq!(parse(text), None, "{text}");

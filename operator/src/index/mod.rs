@@ -1,6 +1,6 @@
 //! What the operator knows of the cluster: pods, Services, their endpoints and the policies. Objects come in as the API
 //! server's events, are cut down to what the mesh needs ([`records`]), are kept with the maps that find them
-//! ([`world`]), and go out as discovery resources ([`resolve`], [`compile`], [`routes`]) or as lists of what changed
+//! ([`world`]), and go out as discovery resources ([`resolve`], [`compile`], [`routes`], `names`) or as lists of what changed
 //! ([`changes`]).
 //!
 //! Nothing here talks to the API server, so everything is tested by feeding objects.
@@ -10,6 +10,7 @@ pub mod changes;
 pub mod compile;
 mod encoded;
 pub mod enforced;
+mod names;
 pub mod places;
 pub mod providers;
 pub mod records;

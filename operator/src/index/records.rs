@@ -231,6 +231,8 @@ pub struct SliceEndpoint {
     pub address: IpAddr,
     /// The pod behind it, where the slice names one.
     pub pod: Option<Named>,
+    /// The name that it has of its own under a headless Service's, where it has one.
+    pub hostname: Option<Box<str>>,
     /// Whether it takes new connections.
     pub ready: bool,
     /// Whether it answers, though it may be going away.
@@ -279,6 +281,7 @@ impl SliceRecord {
             Some(SliceEndpoint {
                 address: endpoint.addresses.first()?.parse().ok()?,
                 pod,
+                hostname: endpoint.hostname.as_deref().map(Into::into),
                 ready,
                 serving: conditions.and_then(|conditions| conditions.serving).unwrap_or(ready),
                 terminating: conditions

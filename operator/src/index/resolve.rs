@@ -7,6 +7,7 @@ use mesh_core::destination::{PEER_PORT, Query};
 use mesh_core::hosts::candidates;
 
 use super::changes::{Key, Named};
+use super::names;
 use super::routes;
 use super::scopes;
 use super::shared::MeshFacts;
@@ -65,6 +66,7 @@ pub fn depends_on(query: &Query, client_namespace: &str, cluster_domain: &str) -
             .collect(),
         Query::Address(address) => vec![Key::Address(address.ip())],
         Query::Peer(address) => vec![Key::Address(*address)],
+        Query::Name(host) => names::depends_on(host, client_namespace, cluster_domain),
     }
 }
 
@@ -114,6 +116,8 @@ fn known(world: &World, mesh: &MeshFacts, query: &Query, client: &Named) -> Opti
             let pod = world.pod_by_address(*address);
             pod.map(|_| Target::Pod(SocketAddr::new(*address, PEER_PORT)))
         }
+        // A name leads to addresses and to nothing else; [`names`] knows them.
+        Query::Name(_) => None,
     }
 }
 

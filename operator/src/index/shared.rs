@@ -26,6 +26,7 @@ use super::changes::{Changed, Key, Named};
 use super::compile;
 use super::encoded::{Destinations, Found, Variant};
 use super::enforced;
+use super::names;
 use super::resolve::{Target, resolve};
 use super::routes;
 use super::world::World;
@@ -177,6 +178,13 @@ impl Index {
     pub fn destination(&self, query: &Query, client: &Named) -> Found {
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
         let State { world, mesh } = &*state;
+        if let Query::Name(host) = query {
+            let addresses = names::addresses(world, mesh, host, client);
+            return Found {
+                encoded: addresses.map(|found| encode(&wire::Destination::from(&found))),
+                dependencies: Vec::new().into(),
+            };
+        }
         let neighbours = match query {
             Query::Host { host, .. } => routes::neighbours(world, host, &mesh.cluster_domain),
             _ => Vec::new(),

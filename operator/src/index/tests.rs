@@ -271,6 +271,59 @@ fn a_pods_address_means_that_pod() {
 }
 
 #[test]
+fn names_have_the_addresses_that_dns_gives() {
+    let index = shop();
+    let addresses = |name: &str, namespace: &str| -> Vec<String> {
+        let found = ask(&index, name, namespace)
+            .map(|found| found.endpoints)
+            .unwrap_or_default();
+        found.iter().map(|endpoint| endpoint.address.ip().to_string()).collect()
+    };
+    for (name, namespace) in [
+        ("dns/reviews", "shop"),
+        ("dns/reviews.shop", "other"),
+        ("dns/reviews.shop.svc", "other"),
+        ("dns/reviews.shop.svc.cluster.local", "other"),
+    ] {
+        assert_eq!(addresses(name, namespace), ["10.96.0.1", "fd00:96::1"], "{name}");
+    }
+    for (name, namespace) in [
+        ("dns/reviews", "other"),
+        ("dns/one.reviews.shop.svc.cluster.local", "shop"),
+        ("dns/www.example.com", "shop"),
+    ] {
+        assert!(ask(&index, name, namespace).is_none(), "{name}");
+    }
+
+    // A headless Service's name has its ready pods' addresses, and each of them that has a hostname a name of its own.
+    let headless: Service = serde_json::from_value(json!({
+        "metadata": {"name": "reviews", "namespace": "shop"},
+        "spec": {"clusterIP": "None", "ports": [{"name": "http", "port": 80}]},
+    }))
+    .unwrap();
+    index.apply(|world, _| world.service(&named("shop", "reviews"), ServiceRecord::new(&headless)));
+    let endpoint = |ip: &str, hostname: &str, ready: bool| json!({"addresses": [ip], "hostname": hostname, "conditions": {"ready": ready}});
+    let slice: EndpointSlice = serde_json::from_value(json!({
+        "metadata": {"name": "reviews-1", "namespace": "shop", "labels": {"kubernetes.io/service-name": "reviews"}},
+        "addressType": "IPv4",
+        "ports": [{"name": "http", "port": 8080}],
+        "endpoints": [endpoint("10.0.0.1", "db-0", true), endpoint("10.0.0.2", "db-1", true), endpoint("10.0.0.3", "db-2", false)],
+    }))
+    .unwrap();
+    index.apply(|world, _| world.slice(&named("shop", "reviews-1"), SliceRecord::new(&slice)));
+    assert_eq!(addresses("dns/reviews", "shop"), ["10.0.0.1", "10.0.0.2"]);
+    assert_eq!(
+        addresses("dns/db-1.reviews.shop.svc.cluster.local", "other"),
+        ["10.0.0.2"]
+    );
+    assert!(addresses("dns/db-2.reviews.shop.svc.cluster.local", "other").is_empty());
+    assert!(addresses("dns/db-7.reviews.shop.svc.cluster.local", "other").is_empty());
+    let query = query::parse("dns/reviews.shop").unwrap();
+    let depends = depends_on(&query, "other", "cluster.local");
+    assert!(depends.contains(&Key::Service(named("shop", "reviews"))), "{depends:?}");
+}
+
+#[test]
 fn a_headless_service_answers_to_its_pods_ports_and_names() {
     let index = shop();
     index.apply(|world, _| world.service(&named("shop", "reviews"), service(&["None"], 80, "http")));

@@ -51,6 +51,9 @@ pub struct Flags {
     /// (`istio.io/reroute-virtual-interfaces`): names separated by commas.
     #[arg(long, default_value = "", value_parser = interfaces, value_name = "NAMES", hide_default_value = true)]
     pub reroute_virtual_interfaces: List<Interface>,
+    /// Send what the pod asks the resolvers of its /etc/resolv.conf, by UDP and TCP, to the sidecar's port 15053.
+    #[arg(long)]
+    pub redirect_dns: bool,
     /// Print the rules and change nothing.
     #[arg(long)]
     pub dry_run: bool,

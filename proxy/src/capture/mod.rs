@@ -1,6 +1,6 @@
-//! `proxy capture`, the init container: writes the rules that send a pod's TCP connections through its sidecar, reads
-//! them back and tries them. It touches the tables named `pinnace` of its own network namespace and the address `::6`
-//! on `lo`, nothing else, and running it again leaves the same rules.
+//! `proxy capture`, the init container: writes the rules that send a pod's TCP connections, and its DNS where that is asked
+//! for, through its sidecar, reads them back and tries them. It touches the tables named `pinnace` of its own network
+//! namespace and the address `::6` on `lo`, nothing else, and running it again leaves the same rules.
 //!
 //! `flags` → `plan` (pure) → `netlink` (one transaction, then compared) → `selftest` (a real connection).
 
@@ -11,6 +11,7 @@ mod plan;
 mod rules;
 mod selftest;
 
+use std::net::IpAddr;
 use std::path::Path;
 
 pub use error::Error;
@@ -20,6 +21,8 @@ pub use rules::{Action, Chain, Family, Hook, Match, Packet, Rule, TABLE, Table};
 
 use netlink::Kernel;
 use selftest::Outcome;
+
+use crate::dns::{RESOLV_CONF, ResolvConf};
 
 /// Bit of CAP_NET_ADMIN in the kernel's masks (linux/capability.h).
 const CAP_NET_ADMIN: u32 = 12;
@@ -49,7 +52,8 @@ pub async fn run(flags: &Flags) -> Result<(), Error> {
     } else {
         &[Family::V4]
     };
-    let tables: Vec<_> = families.iter().map(|family| plan(flags, *family)).collect();
+    let resolvers = resolvers(flags);
+    let tables: Vec<_> = families.iter().map(|family| plan(flags, *family, &resolvers)).collect();
     if flags.dry_run {
         for table in &tables {
             print!("{table}");
@@ -82,8 +86,33 @@ pub async fn run(flags: &Flags) -> Result<(), Error> {
             }
             Outcome::Skipped(reason) => tracing::info!(family, reason, "no connection was tried"),
         }
+        let Some(resolver) = resolvers.iter().find(|resolver| table.family.has(**resolver)) else {
+            continue;
+        };
+        match selftest::dns(table, *resolver).await? {
+            Outcome::Redirected(to) => tracing::info!(family, %to, "a DNS question was redirected as it should be"),
+            Outcome::Skipped(reason) => tracing::info!(family, reason, "no DNS question was tried"),
+        }
     }
     Ok(())
+}
+
+/// The pod's resolvers, where what it asks them is to be captured.
+fn resolvers(flags: &Flags) -> Vec<IpAddr> {
+    if !flags.redirect_dns {
+        return Vec::new();
+    }
+    match ResolvConf::read() {
+        Ok(found) if found.servers.is_empty() => {
+            tracing::warn!("no resolver is known, so no DNS is captured: {RESOLV_CONF} names none");
+            Vec::new()
+        }
+        Ok(found) => found.servers,
+        Err(error) => {
+            tracing::warn!(%error, "no resolver is known, so no DNS is captured: {RESOLV_CONF} cannot be read");
+            Vec::new()
+        }
+    }
 }
 
 /// The kernel's own refusal (EPERM) would not say whether user or capability is at fault.

@@ -2,9 +2,9 @@
 
 use nlink::netlink::addr::Ipv6Address;
 use nlink::netlink::nftables::{
-    BaseChain, Chain, ChainName, CmpOp, Expr, Family as NftFamily, Field, Match as NftMatch, MetaKey, NFT_MSG_NEWTABLE,
-    NFTA_TABLE_NAME, NatHook, Policy, Priority, RawMessage, Register, Rule as NftRule, Stmt, Transaction, Value,
-    Verdict,
+    BaseChain, Chain, ChainName, CmpOp, Expr, Family as NftFamily, Field, FilterHook, Match as NftMatch, MetaKey,
+    NFT_MSG_NEWTABLE, NFTA_TABLE_NAME, NatHook, Policy, Priority, RawMessage, Register, Rule as NftRule, Stmt,
+    Transaction, Value, Verdict,
 };
 use nlink::netlink::{Connection, Nftables, Route};
 
@@ -82,7 +82,10 @@ impl Kernel {
                 let Some(found) = chains.iter().find(|c| c.name == chain.name) else {
                     return Err(differs(table, chain.name, "the chain".to_owned(), "nothing".to_owned()));
                 };
-                let hook = chain.hook.map(|h| (hook_number(h), Priority::DstNat.to_i32()));
+                let hook = chain.hook.map(|hook| {
+                    let base = base_chain(hook);
+                    (hook_number(hook), base.priority().to_i32())
+                });
                 let found_hook = found.hook.zip(found.priority);
                 if hook != found_hook {
                     return Err(differs(
@@ -157,9 +160,19 @@ fn nft_family(family: Family) -> NftFamily {
 /// `NF_INET_PRE_ROUTING` and `NF_INET_LOCAL_OUT` of linux/netfilter.h.
 fn hook_number(hook: Hook) -> u32 {
     match hook {
-        Hook::Prerouting => 0,
-        Hook::Output => 3,
+        Hook::Prerouting | Hook::RawPrerouting => 0,
+        Hook::Output | Hook::RawOutput => 3,
     }
+}
+
+fn base_chain(hook: Hook) -> BaseChain {
+    let base = match hook {
+        Hook::Prerouting => BaseChain::nat(NatHook::Prerouting, Priority::DstNat),
+        Hook::Output => BaseChain::nat(NatHook::Output, Priority::DstNat),
+        Hook::RawPrerouting => BaseChain::filter(FilterHook::Prerouting, Priority::Raw),
+        Hook::RawOutput => BaseChain::filter(FilterHook::Output, Priority::Raw),
+    };
+    base.policy(Policy::Accept)
 }
 
 /// `NFT_MSG_NEWTABLE` with `NLM_F_CREATE` alone: makes the table if it is missing, as `nft add table` does.
@@ -185,11 +198,7 @@ fn add(mut transaction: Transaction, table: &Table) -> Result<Transaction, Error
     for chain in &table.chains {
         let mut made = Chain::new(TABLE, chain.name).map_err(built)?.family(family);
         if let Some(hook) = chain.hook {
-            let hook = match hook {
-                Hook::Prerouting => NatHook::Prerouting,
-                Hook::Output => NatHook::Output,
-            };
-            made = made.base(BaseChain::nat(hook, Priority::DstNat).policy(Policy::Accept));
+            made = made.base(base_chain(hook));
         }
         transaction = transaction.add_chain(made);
     }
@@ -203,6 +212,7 @@ fn add(mut transaction: Transaction, table: &Table) -> Result<Transaction, Error
                 Action::Return => made.then(Verdict::Return),
                 Action::Jump(chain) => made.then(Verdict::JumpTo(ChainName::new(chain).map_err(built)?)),
                 Action::Redirect(port) => made.then(Stmt::Redirect(Some(port))),
+                Action::Notrack => made.then(Stmt::Notrack),
             };
             transaction = transaction.add_rule(made);
         }
@@ -228,6 +238,8 @@ fn add_match(rule: NftRule, m: &Match) -> NftRule {
         Match::DestinationNot(net) => rule.then(NftMatch::ne(destination(net), prefix(net))),
         Match::Port(port) => rule.then(NftMatch::eq(Field::TcpDport, *port)),
         Match::PortNot(port) => rule.then(NftMatch::ne(Field::TcpDport, *port)),
+        Match::UdpPort(port) => rule.then(NftMatch::eq(Field::UdpDport, *port)),
+        Match::UdpSourcePort(port) => rule.then(NftMatch::eq(Field::UdpSport, *port)),
         Match::Uid(uid) => add_owner(rule, MetaKey::SkUid, CmpOp::Eq, *uid),
         Match::UidNot(uid) => add_owner(rule, MetaKey::SkUid, CmpOp::Neq, *uid),
         Match::Gid(gid) => add_owner(rule, MetaKey::SkGid, CmpOp::Eq, *gid),

@@ -9,6 +9,7 @@ use ipnet::IpNet;
 
 use super::flags::{ALWAYS_EXCLUDED_INBOUND_PORTS, Flags, Interface, Selection};
 use super::rules::{Action, Chain, Family, Hook, Match, Rule, Table};
+use crate::dns::PORT as DNS_PORT;
 
 /// Traffic that enters the pod.
 const INBOUND: &str = "ISTIO_INBOUND";
@@ -19,6 +20,9 @@ const REDIRECT: &str = "ISTIO_REDIRECT";
 /// To the sidecar's inbound listener.
 const IN_REDIRECT: &str = "ISTIO_IN_REDIRECT";
 
+/// DNS by UDP that leaves a process of the pod.
+const OUTPUT_DNS: &str = "ISTIO_OUTPUT_DNS";
+
 /// HBONE arrives encrypted and marked by its port; it is never taken for plain traffic.
 const HBONE: u16 = 15008;
 
@@ -27,43 +31,97 @@ const HBONE: u16 = 15008;
 pub(super) const INBOUND_SOURCE_V6: Ipv6Addr = Ipv6Addr::new(0, 0, 0, 0, 0, 0, 0, 6);
 const INBOUND_SOURCE_V4: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 6);
 
-/// The table of one family.
-pub fn plan(flags: &Flags, family: Family) -> Table {
-    Table {
-        family,
-        chains: vec![
-            Chain {
-                name: REDIRECT,
-                hook: None,
-                rules: vec![redirect(flags.outbound_port)],
-            },
-            Chain {
-                name: IN_REDIRECT,
-                hook: None,
-                rules: vec![redirect(flags.inbound_port)],
-            },
-            Chain {
-                name: INBOUND,
-                hook: None,
-                rules: inbound(flags),
-            },
-            Chain {
-                name: OUTPUT,
-                hook: None,
-                rules: output(flags, family),
-            },
-            Chain {
-                name: "prerouting",
-                hook: Some(Hook::Prerouting),
-                rules: prerouting(flags, family),
-            },
-            Chain {
-                name: "output",
-                hook: Some(Hook::Output),
-                rules: output_base(flags),
-            },
-        ],
+/// The port of DNS.
+const DNS: u16 = 53;
+
+/// The table of one family; `resolvers` are the servers of the pod's `/etc/resolv.conf`.
+pub fn plan(flags: &Flags, family: Family, resolvers: &[IpAddr]) -> Table {
+    let resolvers = captured_resolvers(flags, family, resolvers);
+    let mut chains = chains(flags, family, &resolvers);
+    if !resolvers.is_empty() {
+        chains.extend(dns_chains(flags, &resolvers));
     }
+    Table { family, chains }
+}
+
+/// The resolvers of a family whose questions are sent to the sidecar. Who excludes the port excludes it for both protocols.
+fn captured_resolvers(flags: &Flags, family: Family, resolvers: &[IpAddr]) -> Vec<IpNet> {
+    if !flags.redirect_dns || flags.exclude_outbound_ports.0.contains(&DNS) {
+        return Vec::new();
+    }
+    let own = resolvers.iter().filter(|resolver| family.has(**resolver));
+    own.map(|resolver| IpNet::from(*resolver)).collect()
+}
+
+/// The chains for DNS by UDP. The sidecar asks the same resolvers from the same address, and a port that the application had
+/// may be the sidecar's next: while the kernel remembers the application's exchange, the sidecar's question would be taken
+/// for a part of it, and come back to the sidecar. So what the sidecar asks and is answered is not tracked at all; Istio has
+/// conntrack zones for it.
+fn dns_chains(flags: &Flags, resolvers: &[IpNet]) -> [Chain; 3] {
+    let sidecar = || [Match::Uid(flags.uid), Match::Gid(flags.gid)].into_iter();
+    let own = sidecar().map(|own| rule([own], Action::Return));
+    let captured = resolvers.iter().map(|resolver| {
+        rule(
+            [Match::UdpPort(DNS), Match::Destination(*resolver)],
+            Action::Redirect(DNS_PORT),
+        )
+    });
+    let asked = sidecar().map(|own| rule([Match::UdpPort(DNS), own], Action::Notrack));
+    let answered = resolvers
+        .iter()
+        .map(|resolver| rule([Match::UdpSourcePort(DNS), Match::Source(*resolver)], Action::Notrack));
+    [
+        Chain {
+            name: OUTPUT_DNS,
+            hook: None,
+            rules: own.chain(captured).collect(),
+        },
+        Chain {
+            name: "raw_output",
+            hook: Some(Hook::RawOutput),
+            rules: asked.collect(),
+        },
+        Chain {
+            name: "raw_prerouting",
+            hook: Some(Hook::RawPrerouting),
+            rules: answered.collect(),
+        },
+    ]
+}
+
+fn chains(flags: &Flags, family: Family, resolvers: &[IpNet]) -> Vec<Chain> {
+    vec![
+        Chain {
+            name: REDIRECT,
+            hook: None,
+            rules: vec![redirect(flags.outbound_port)],
+        },
+        Chain {
+            name: IN_REDIRECT,
+            hook: None,
+            rules: vec![redirect(flags.inbound_port)],
+        },
+        Chain {
+            name: INBOUND,
+            hook: None,
+            rules: inbound(flags),
+        },
+        Chain {
+            name: OUTPUT,
+            hook: None,
+            rules: output(flags, family, resolvers),
+        },
+        Chain {
+            name: "prerouting",
+            hook: Some(Hook::Prerouting),
+            rules: prerouting(flags, family),
+        },
+        Chain {
+            name: "output",
+            hook: Some(Hook::Output),
+            rules: output_base(flags, !resolvers.is_empty()),
+        },
+    ]
 }
 
 fn rule(matches: impl IntoIterator<Item = Match>, action: Action) -> Rule {
@@ -101,12 +159,15 @@ fn prerouting(flags: &Flags, family: Family) -> Vec<Rule> {
     rules
 }
 
-fn output_base(flags: &Flags) -> Vec<Rule> {
+fn output_base(flags: &Flags, dns: bool) -> Vec<Rule> {
     let excluded = flags.exclude_interfaces.0.iter();
     let mut rules: Vec<_> = excluded
         .map(|name| rule([Match::OutInterface(name.clone())], Action::Return))
         .collect();
     rules.push(rule([Match::Tcp], Action::Jump(OUTPUT)));
+    if dns {
+        rules.push(rule([Match::UdpPort(DNS)], Action::Jump(OUTPUT_DNS)));
+    }
     rules
 }
 
@@ -133,14 +194,17 @@ fn inbound(flags: &Flags) -> Vec<Rule> {
     rules
 }
 
-/// Istio writes the excluded ports for UDP too; here the chain sees TCP alone, and UDP is never redirected.
-fn output(flags: &Flags, family: Family) -> Vec<Rule> {
+/// Istio writes the excluded ports for UDP too; here the chain sees TCP alone, and of UDP only DNS is ever redirected.
+fn output(flags: &Flags, family: Family, resolvers: &[IpNet]) -> Vec<Rule> {
     let lo = || Match::OutInterface(Interface::Name("lo".to_owned()));
     let (localhost, inbound_source): (IpAddr, IpAddr) = match family {
         Family::V4 => (Ipv4Addr::LOCALHOST.into(), INBOUND_SOURCE_V4.into()),
         Family::V6 => (Ipv6Addr::LOCALHOST.into(), INBOUND_SOURCE_V6.into()),
     };
     let localhost = IpNet::from(localhost);
+
+    // A resolver may be in the pod itself.
+    let not_dns = || (!resolvers.is_empty()).then_some(Match::PortNot(DNS));
 
     let mut rules = Vec::new();
     for port in &flags.exclude_outbound_ports.0 {
@@ -154,18 +218,20 @@ fn output(flags: &Flags, family: Family) -> Vec<Rule> {
     ] {
         // The application calls a Service that has its own pod as an endpoint: the sidecar's connection to that
         // endpoint stays on `lo`, and the inbound side must see it like one from outside.
+        let not_itself = [lo(), Match::DestinationNot(localhost), Match::PortNot(HBONE)];
         rules.push(rule(
-            [
-                lo(),
-                Match::DestinationNot(localhost),
-                Match::PortNot(HBONE),
-                own.clone(),
-            ],
+            not_itself.into_iter().chain(not_dns()).chain([own.clone()]),
             Action::Jump(IN_REDIRECT),
         ));
         // Containers of the pod talk to each other without the sidecar.
-        rules.push(rule([lo(), other], Action::Return));
+        rules.push(rule([lo()].into_iter().chain(not_dns()).chain([other]), Action::Return));
         rules.push(rule([own], Action::Return));
+    }
+    for resolver in resolvers {
+        rules.push(rule(
+            [Match::Port(DNS), Match::Destination(*resolver)],
+            Action::Redirect(DNS_PORT),
+        ));
     }
     rules.push(rule([Match::Destination(localhost)], Action::Return));
     for range in of_family(&flags.exclude_outbound_ip_ranges.0, family) {
@@ -201,9 +267,112 @@ mod tests {
     use super::super::rules::Packet;
     use super::*;
 
+    const RESOLVERS: [IpAddr; 2] = [
+        IpAddr::V4(Ipv4Addr::new(10, 96, 0, 10)),
+        IpAddr::V6(Ipv6Addr::new(0xfd96, 0, 0, 0, 0, 0, 0, 0xa)),
+    ];
+
+    #[test]
+    fn dns_is_captured_for_the_pods_resolvers_alone() {
+        let shown = plan(&parse(&["--redirect-dns"]).unwrap(), Family::V4, &RESOLVERS).to_string();
+        let (_, from_output) = shown.split_once("\tchain ISTIO_OUTPUT {\n").unwrap();
+        assert_eq!(
+            from_output,
+            r#"		oifname "lo" ip saddr 127.0.0.6 return
+		oifname "lo" ip daddr != 127.0.0.1 tcp dport != 15008 tcp dport != 53 meta skuid 1337 jump ISTIO_IN_REDIRECT
+		oifname "lo" tcp dport != 53 meta skuid != 1337 return
+		meta skuid 1337 return
+		oifname "lo" ip daddr != 127.0.0.1 tcp dport != 15008 tcp dport != 53 meta skgid 1337 jump ISTIO_IN_REDIRECT
+		oifname "lo" tcp dport != 53 meta skgid != 1337 return
+		meta skgid 1337 return
+		tcp dport 53 ip daddr 10.96.0.10 redirect to :15053
+		ip daddr 127.0.0.1 return
+		meta l4proto tcp jump ISTIO_REDIRECT
+	}
+	chain prerouting {
+		type nat hook prerouting priority dstnat; policy accept;
+		meta l4proto tcp jump ISTIO_INBOUND
+	}
+	chain output {
+		type nat hook output priority -100; policy accept;
+		meta l4proto tcp jump ISTIO_OUTPUT
+		udp dport 53 jump ISTIO_OUTPUT_DNS
+	}
+	chain ISTIO_OUTPUT_DNS {
+		meta skuid 1337 return
+		meta skgid 1337 return
+		udp dport 53 ip daddr 10.96.0.10 redirect to :15053
+	}
+	chain raw_output {
+		type filter hook output priority raw; policy accept;
+		udp dport 53 meta skuid 1337 notrack
+		udp dport 53 meta skgid 1337 notrack
+	}
+	chain raw_prerouting {
+		type filter hook prerouting priority raw; policy accept;
+		udp sport 53 ip saddr 10.96.0.10 notrack
+	}
+}
+"#
+        );
+        // flags; destination; UDP; port; uid; where it ends.
+        let dns = ["--redirect-dns"].as_slice();
+        let excluded = ["--redirect-dns", "--exclude-outbound-ports=53"].as_slice();
+        for (args, destination, udp, port, uid, expected) in [
+            (dns, "10.96.0.10", true, 53, 1000, Some(15053)),
+            (dns, "10.96.0.10", false, 53, 1000, Some(15053)),
+            (dns, "fd96::a", true, 53, 1000, Some(15053)),
+            (dns, "fd96::a", false, 53, 1000, Some(15053)),
+            (dns, "10.96.0.10", true, 53, 1337, None),
+            (dns, "10.96.0.10", false, 53, 1337, None),
+            (dns, "10.96.0.10", true, 5353, 1000, None),
+            (dns, "10.96.0.11", true, 53, 1000, None),
+            (dns, "10.96.0.11", false, 53, 1000, Some(15001)),
+            (&[], "10.96.0.10", true, 53, 1000, None),
+            (&[], "10.96.0.10", false, 53, 1000, Some(15001)),
+            (excluded, "10.96.0.10", true, 53, 1000, None),
+            (excluded, "10.96.0.10", false, 53, 1000, None),
+        ] {
+            let destination: IpAddr = destination.parse().unwrap();
+            let (family, source) = if destination.is_ipv4() {
+                (Family::V4, "10.0.0.5")
+            } else {
+                (Family::V6, "fd00::5")
+            };
+            let packet = Packet {
+                udp,
+                source: source.parse().unwrap(),
+                destination,
+                port,
+                interface: "eth0",
+                uid,
+                gid: uid,
+            };
+            let table = plan(&parse(args).unwrap(), family, &RESOLVERS);
+            assert_eq!(table.decide(Hook::Output, &packet), expected, "{args:?} {packet:?}");
+        }
+        // A resolver in the pod itself, and the sidecar's own question to it.
+        let local = [IpAddr::V4(Ipv4Addr::new(127, 0, 0, 53))];
+        for (uid, expected) in [(1000, Some(15053)), (1337, None)] {
+            for udp in [true, false] {
+                let packet = Packet {
+                    udp,
+                    source: "127.0.0.1".parse().unwrap(),
+                    destination: local[0],
+                    port: 53,
+                    interface: "lo",
+                    uid,
+                    gid: uid,
+                };
+                let table = plan(&parse(dns).unwrap(), Family::V4, &local);
+                assert_eq!(table.decide(Hook::Output, &packet), expected, "{packet:?}");
+            }
+        }
+    }
+
     #[test]
     fn the_default_rules_are_istios_in_istios_order() {
-        let shown = plan(&parse(&[]).unwrap(), Family::V4).to_string();
+        let shown = plan(&parse(&[]).unwrap(), Family::V4, &RESOLVERS).to_string();
         assert_eq!(
             shown,
             r#"table ip pinnace {
@@ -512,8 +681,9 @@ mod tests {
             let (args, hook, interface, source, destination, port, uid, expected) = case;
             let (source, destination): (IpAddr, IpAddr) = (source.parse().unwrap(), destination.parse().unwrap());
             let family = if source.is_ipv4() { Family::V4 } else { Family::V6 };
-            let table = plan(&parse(args).unwrap(), family);
+            let table = plan(&parse(args).unwrap(), family, &RESOLVERS);
             let packet = Packet {
+                udp: false,
                 source,
                 destination,
                 port,
@@ -527,8 +697,9 @@ mod tests {
 
     #[test]
     fn the_group_alone_is_exempt_too() {
-        let table = plan(&parse(&[]).unwrap(), Family::V4);
+        let table = plan(&parse(&[]).unwrap(), Family::V4, &RESOLVERS);
         let packet = Packet {
+            udp: false,
             source: "10.0.0.5".parse().unwrap(),
             destination: "10.0.0.9".parse().unwrap(),
             port: 80,

@@ -55,13 +55,25 @@ pub struct Chain {
     pub rules: Vec<Rule>,
 }
 
-/// A base chain's hook; type nat, priority -100 (which nft calls dstnat in prerouting alone), policy accept.
+/// A base chain's hook, policy accept: of type nat and priority -100 (which nft calls dstnat in prerouting alone), or of type
+/// filter and priority raw, before connections are tracked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hook {
     /// Packets that come into the pod.
     Prerouting,
     /// Packets that processes of the pod send.
     Output,
+    /// Packets that come into the pod, before they are tracked.
+    RawPrerouting,
+    /// Packets that processes of the pod send, before they are tracked.
+    RawOutput,
+}
+
+impl Hook {
+    /// Whether packets that come in pass it.
+    fn is_inbound(self) -> bool {
+        matches!(self, Self::Prerouting | Self::RawPrerouting)
+    }
 }
 
 /// One rule: all matches must hold for the action to be taken.
@@ -92,6 +104,10 @@ pub enum Match {
     Port(u16),
     /// TCP to any port but this.
     PortNot(u16),
+    /// UDP to this port.
+    UdpPort(u16),
+    /// UDP from this port.
+    UdpSourcePort(u16),
     /// Sent by a process of this user.
     Uid(u32),
     /// Sent by a process of another user.
@@ -111,11 +127,15 @@ pub enum Action {
     Jump(&'static str),
     /// Send the connection to this port of the pod.
     Redirect(u16),
+    /// Leave the packet out of connection tracking, and so out of every redirect.
+    Notrack,
 }
 
-/// The first packet of a TCP connection, as the rules see it.
+/// The first packet of a TCP connection or of a UDP exchange, as the rules of type nat see it.
 #[derive(Debug, Clone)]
 pub struct Packet<'a> {
+    /// Whether it is UDP.
+    pub udp: bool,
     /// Where it comes from.
     pub source: IpAddr,
     /// Where it goes.
@@ -144,6 +164,8 @@ impl Table {
             }
             match rule.action {
                 Action::Return => return None,
+                // Says nothing of where the packet goes.
+                Action::Notrack => {}
                 Action::Redirect(port) => return Some(port),
                 Action::Jump(name) => {
                     let found = self
@@ -164,19 +186,22 @@ impl Table {
 impl Match {
     fn holds(&self, hook: Hook, packet: &Packet<'_>) -> bool {
         match self {
-            Self::Tcp => true,
-            Self::InInterface(name) => hook == Hook::Prerouting && name.has(packet.interface),
-            Self::OutInterface(name) => hook == Hook::Output && name.has(packet.interface),
+            Self::Tcp => !packet.udp,
+            Self::InInterface(name) => hook.is_inbound() && name.has(packet.interface),
+            Self::OutInterface(name) => !hook.is_inbound() && name.has(packet.interface),
             Self::Source(net) => net.contains(&packet.source),
             Self::Destination(net) => net.contains(&packet.destination),
             Self::DestinationNot(net) => !net.contains(&packet.destination),
-            Self::Port(port) => packet.port == *port,
-            Self::PortNot(port) => packet.port != *port,
+            Self::Port(port) => !packet.udp && packet.port == *port,
+            Self::PortNot(port) => !packet.udp && packet.port != *port,
+            Self::UdpPort(port) => packet.udp && packet.port == *port,
+            // Where a first packet comes from is nobody's port but the kernel's choice.
+            Self::UdpSourcePort(_) => false,
             // A packet on its way in has no sending process here, and matches neither form, as in the kernel.
-            Self::Uid(uid) => hook == Hook::Output && packet.uid == *uid,
-            Self::UidNot(uid) => hook == Hook::Output && packet.uid != *uid,
-            Self::Gid(gid) => hook == Hook::Output && packet.gid == *gid,
-            Self::GidNot(gid) => hook == Hook::Output && packet.gid != *gid,
+            Self::Uid(uid) => !hook.is_inbound() && packet.uid == *uid,
+            Self::UidNot(uid) => !hook.is_inbound() && packet.uid != *uid,
+            Self::Gid(gid) => !hook.is_inbound() && packet.gid == *gid,
+            Self::GidNot(gid) => !hook.is_inbound() && packet.gid != *gid,
         }
     }
 }
@@ -195,6 +220,10 @@ impl fmt::Display for Table {
                     writeln!(f, "\t\ttype nat hook prerouting priority dstnat; policy accept;")?;
                 }
                 Some(Hook::Output) => writeln!(f, "\t\ttype nat hook output priority -100; policy accept;")?,
+                Some(Hook::RawPrerouting) => {
+                    writeln!(f, "\t\ttype filter hook prerouting priority raw; policy accept;")?;
+                }
+                Some(Hook::RawOutput) => writeln!(f, "\t\ttype filter hook output priority raw; policy accept;")?,
                 None => {}
             }
             for rule in &chain.rules {
@@ -226,6 +255,8 @@ impl fmt::Display for Match {
             Self::DestinationNot(net) => write!(f, "{} daddr != {}", ip(*net), Shown(*net)),
             Self::Port(port) => write!(f, "tcp dport {port}"),
             Self::PortNot(port) => write!(f, "tcp dport != {port}"),
+            Self::UdpPort(port) => write!(f, "udp dport {port}"),
+            Self::UdpSourcePort(port) => write!(f, "udp sport {port}"),
             Self::Uid(uid) => write!(f, "meta skuid {uid}"),
             Self::UidNot(uid) => write!(f, "meta skuid != {uid}"),
             Self::Gid(gid) => write!(f, "meta skgid {gid}"),
@@ -240,6 +271,7 @@ impl fmt::Display for Action {
             Self::Return => f.write_str("return"),
             Self::Jump(chain) => write!(f, "jump {chain}"),
             Self::Redirect(port) => write!(f, "redirect to :{port}"),
+            Self::Notrack => f.write_str("notrack"),
         }
     }
 }

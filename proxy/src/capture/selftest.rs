@@ -10,12 +10,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use socket2::SockRef;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::time::timeout;
 
 use super::error::Error;
 use super::flags::{Flags, Selection};
 use super::rules::{Family, Hook, Packet, Table};
+use crate::dns::PORT as DNS_PORT;
 
 /// How long the connection may take; it never leaves the host.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -89,6 +90,66 @@ pub(super) async fn outbound(flags: &Flags, table: &Table) -> Result<Outcome, Er
     }
 }
 
+/// Tries one question by UDP to a resolver of the pod, which must arrive at the sidecar's port and no further.
+///
+/// # Errors
+/// It was not redirected.
+pub(super) async fn dns(table: &Table, resolver: IpAddr) -> Result<Outcome, Error> {
+    let destination = SocketAddr::new(resolver, 53);
+    let packet = Packet {
+        udp: true,
+        source: resolver,
+        destination: resolver,
+        port: 53,
+        interface: "eth0",
+        // SAFETY: these calls only read the ids of the process and cannot fail.
+        uid: unsafe { libc::geteuid() },
+        // SAFETY: as above.
+        gid: unsafe { libc::getegid() },
+    };
+    if table.decide(Hook::Output, &packet) != Some(DNS_PORT) {
+        return Ok(Outcome::Skipped(
+            "the flags leave no resolver whose questions would be redirected".to_owned(),
+        ));
+    }
+    let (localhost, any): (IpAddr, IpAddr) = match table.family {
+        Family::V4 => (Ipv4Addr::LOCALHOST.into(), Ipv4Addr::UNSPECIFIED.into()),
+        Family::V6 => (Ipv6Addr::LOCALHOST.into(), Ipv6Addr::UNSPECIFIED.into()),
+    };
+    let server = match UdpSocket::bind((localhost, DNS_PORT)).await {
+        Ok(server) => server,
+        Err(e) => {
+            return Ok(Outcome::Skipped(format!(
+                "cannot listen on {localhost} port {DNS_PORT}: {e}"
+            )));
+        }
+    };
+    let failed = |found: String| Error::NotRedirected {
+        destination,
+        port: DNS_PORT,
+        found,
+    };
+    let probe = rand::random::<u128>().to_be_bytes();
+    let sent = async {
+        let client = UdpSocket::bind((any, 0)).await?;
+        client.connect(destination).await?;
+        client.send(&probe).await?;
+        Ok(client)
+    };
+    let _client = match sent.await {
+        Ok(client) => client,
+        Err(e) if no_route(&e) => return Ok(Outcome::Skipped(format!("there is no route to {destination}: {e}"))),
+        Err(e) => return Err(failed(format!("it could not be sent: {e}"))),
+    };
+    let mut arrived = [0; 64];
+    match timeout(PATIENCE, server.recv(&mut arrived)).await {
+        Ok(Ok(length)) if arrived.get(..length) == Some(&probe[..]) => Ok(Outcome::Redirected(destination)),
+        Ok(Ok(_)) => Err(failed("another datagram arrived in its place".to_owned())),
+        Ok(Err(e)) => Err(failed(format!("it cannot be read: {e}"))),
+        Err(_) => Err(failed("it went elsewhere".to_owned())),
+    }
+}
+
 fn no_route(error: &io::Error) -> bool {
     matches!(
         error.raw_os_error(),
@@ -124,6 +185,7 @@ fn destination(flags: &Flags, table: &Table) -> Option<SocketAddr> {
     };
     candidates.into_iter().find(|to| {
         let packet = Packet {
+            udp: false,
             source,
             destination: to.ip(),
             port: to.port(),
@@ -166,7 +228,7 @@ mod tests {
         ] {
             let flags = parse(&[&["--uid=1337", "--gid=1337"], args].concat()).unwrap();
             for (family, expected) in [(Family::V4, v4), (Family::V6, v6)] {
-                let found = destination(&flags, &plan(&flags, family));
+                let found = destination(&flags, &plan(&flags, family, &[]));
                 assert_eq!(found, expected.map(|e| e.parse().unwrap()), "{args:?} {family:?}");
             }
         }

@@ -13,7 +13,7 @@ pub(super) async fn run(mesh: &Mesh) {
             match query {
                 Query::Host { host, port } => mesh.fetch_host(host, *port).await,
                 Query::Address(address) => mesh.fetch_address(*address).await,
-                Query::Peer(_) => {}
+                Query::Peer(_) | Query::Name(_) => {}
             }
         }
         // The mesh holds the sender.

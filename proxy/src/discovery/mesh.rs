@@ -32,10 +32,15 @@ pub struct Limits {
     pub addresses: usize,
     /// The most addresses of clients, found and absent ones together.
     pub peers: usize,
+    /// The most names that DNS is asked for, found and absent ones together.
+    pub names: usize,
     /// How long a name must have gone unused before a full table may forget it.
     pub forget_after: Duration,
     /// How long a first use waits for the operator's answer.
     pub first_use: Duration,
+    /// How long the first question for a name waits for the operator's answer: who asked gives up soon, and others are asked
+    /// after it.
+    pub first_question: Duration,
     /// The most changes of subscriptions that wait for the client.
     pub queue: usize,
     /// How long a request waits for a key that its token asks for and that is not known.
@@ -50,8 +55,10 @@ impl Default for Limits {
             hosts: 10_000,
             addresses: 10_000,
             peers: 10_000,
+            names: 5_000,
             forget_after: Duration::from_secs(600),
             first_use: Duration::from_secs(5),
+            first_question: Duration::from_secs(1),
             queue: 1024,
             key_wait: Duration::from_secs(5),
             keys_apart: Duration::from_secs(1),
@@ -132,6 +139,7 @@ struct Shared {
     addresses: Table,
     peers: Table,
     clusters: Clusters,
+    names: Table,
     requests: mpsc::Sender<Arc<str>>,
     keys: Arc<Keys>,
     connected: AtomicBool,
@@ -166,6 +174,7 @@ impl Mesh {
             addresses: Table::new(limits.addresses),
             peers: Table::new(limits.peers),
             clusters: Clusters::default(),
+            names: Table::new(limits.names),
             requests,
             keys,
             connected: AtomicBool::new(false),
@@ -284,7 +293,7 @@ impl Mesh {
     /// concurrent first uses share one subscription.
     pub async fn host(&self, host: &str, port: u16) -> Answer {
         match Name::host(host, port) {
-            Some(name) => self.ask(&self.shared.hosts, &name).await,
+            Some(name) => self.ask(&self.shared.hosts, &name, self.shared.limits.first_use).await,
             None => Answer::Absent,
         }
     }
@@ -292,7 +301,10 @@ impl Mesh {
     /// The destination behind an address, likewise.
     pub async fn address(&self, address: SocketAddr) -> Answer {
         match Name::address(address) {
-            Some(name) => self.ask(&self.shared.addresses, &name).await,
+            Some(name) => {
+                self.ask(&self.shared.addresses, &name, self.shared.limits.first_use)
+                    .await
+            }
             None => Answer::Absent,
         }
     }
@@ -320,9 +332,23 @@ impl Mesh {
     /// Who calls from an address, asked for like a destination. For what is said of a call, which itself does not wait.
     pub async fn peer(&self, address: IpAddr) -> Answer {
         match Name::peer(address) {
-            Some(name) => self.ask(&self.shared.peers, &name).await,
+            Some(name) => self.ask(&self.shared.peers, &name, self.shared.limits.first_use).await,
             None => Answer::Absent,
         }
+    }
+
+    /// The addresses of a name, asked for like a destination. What is not known while no stream is open is not waited for:
+    /// the cluster's DNS knows most of it too.
+    pub async fn name(&self, host: &str) -> Answer {
+        let Some(name) = Name::dns(host) else {
+            return Answer::Absent;
+        };
+        let wait = if self.connected() || !self.is_ready() {
+            self.shared.limits.first_question
+        } else {
+            Duration::ZERO
+        };
+        self.ask(&self.shared.names, &name, wait).await
     }
 
     /// Waits for keys that a request's tokens ask for and that are not known: the operator is asked to fetch them again.
@@ -375,7 +401,7 @@ impl Mesh {
         found.unwrap_or(Lookup::Unknown)
     }
 
-    async fn ask(&self, table: &Table, name: &Name) -> Answer {
+    async fn ask(&self, table: &Table, name: &Name, patience: Duration) -> Answer {
         let wait = async {
             let slot = self.slot(table, name).await?;
             Some(match &*slot.wait().await {
@@ -387,7 +413,7 @@ impl Mesh {
             Lookup::Found(cluster) => Answer::Found(cluster),
             Lookup::Absent => Answer::Absent,
             Lookup::Unknown => {
-                let answer = tokio::time::timeout(self.shared.limits.first_use, wait).await;
+                let answer = tokio::time::timeout(patience, wait).await;
                 answer.ok().flatten().unwrap_or(Answer::Unavailable)
             }
         }
@@ -562,6 +588,7 @@ impl Mesh {
             Kind::Host => &self.shared.hosts,
             Kind::Address => &self.shared.addresses,
             Kind::Peer => &self.shared.peers,
+            Kind::Dns => &self.shared.names,
         }
     }
 
@@ -570,6 +597,7 @@ impl Mesh {
         let mut all = self.shared.hosts.all();
         all.extend(self.shared.addresses.all());
         all.extend(self.shared.peers.all());
+        all.extend(self.shared.names.all());
         all
     }
 

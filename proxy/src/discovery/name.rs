@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use mesh_wire::query::MAX_NAME_BYTES;
 
-/// `host/NAME:PORT`, `addr/ADDRESS:PORT` or `peer/ADDRESS`.
+/// `host/NAME:PORT`, `addr/ADDRESS:PORT`, `peer/ADDRESS` or `dns/NAME`.
 pub(super) struct Name {
     bytes: [u8; MAX_NAME_BYTES],
     length: usize,
@@ -16,14 +16,24 @@ impl Name {
     /// The name of a host and port; letters become lower case. `None` for one that the protocol cannot name and no mesh can
     /// know: empty, too long, or with a character outside printable ASCII.
     pub(super) fn host(host: &str, port: u16) -> Option<Self> {
+        let mut name = Self::text("host/", host)?;
+        write!(name, ":{port}").ok()?;
+        Some(name)
+    }
+
+    /// The name of what DNS is asked for, without the dot at its end; as for hosts.
+    pub(super) fn dns(host: &str) -> Option<Self> {
+        Self::text("dns/", host)
+    }
+
+    fn text(prefix: &str, host: &str) -> Option<Self> {
         if host.is_empty() || !host.bytes().all(|byte| byte.is_ascii_graphic()) {
             return None;
         }
         let mut name = Self::empty();
-        name.write_str("host/").ok()?;
+        name.write_str(prefix).ok()?;
         name.write_str(host).ok()?;
         name.bytes.get_mut(..name.length)?.make_ascii_lowercase();
-        write!(name, ":{port}").ok()?;
         Some(name)
     }
 
@@ -80,6 +90,7 @@ pub(super) enum Kind {
     Host,
     Address,
     Peer,
+    Dns,
 }
 
 impl Kind {
@@ -87,6 +98,7 @@ impl Kind {
         match name.split_once('/') {
             Some(("host", _)) => Self::Host,
             Some(("peer", _)) => Self::Peer,
+            Some(("dns", _)) => Self::Dns,
             _ => Self::Address,
         }
     }
@@ -124,5 +136,11 @@ mod tests {
         let peer = Name::peer("::ffff:10.0.0.1".parse().unwrap()).unwrap();
         assert_eq!((peer.as_str(), Kind::of(peer.as_str())), ("peer/10.0.0.1", Kind::Peer));
         assert_eq!(Kind::of("host/a:80"), Kind::Host);
+        let name = Name::dns("Reviews.Shop").unwrap();
+        assert_eq!(
+            (name.as_str(), Kind::of(name.as_str())),
+            ("dns/reviews.shop", Kind::Dns)
+        );
+        assert!(Name::dns("").is_none() && Name::dns("a b").is_none());
     }
 }

@@ -46,7 +46,7 @@ impl Mesh {
         let mut found: Vec<Found> = self
             .asked()
             .into_iter()
-            .filter(|(resource, _)| Kind::of(resource) != Kind::Peer)
+            .filter(|(resource, _)| matches!(Kind::of(resource), Kind::Host | Kind::Address))
             .filter_map(|(resource, slot)| match slot.known().as_deref() {
                 Some(Known::Found { cluster, version }) => Some(Found {
                     resource,
@@ -114,6 +114,7 @@ impl Mesh {
             "hosts": count(Kind::Host),
             "addresses": count(Kind::Address),
             "peers": count(Kind::Peer),
+            "names": count(Kind::Dns),
             "workload": self.has_workload().then(|| workload(&self.workload(), &held.workload)),
             "inbound_policy": self.inbound_policy().map(|policy| inbound_policy(&policy, &held.inbound)),
             "authorization": self.authorization_resources().map(|(policies, tokens)| authorization(&policies, &tokens, &held)),

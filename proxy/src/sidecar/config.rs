@@ -5,6 +5,7 @@ use crate::admin::{ProbeError, Probes, TargetError, Targets};
 use crate::kernel_tls;
 use clap::Args;
 use mesh_core::identity::SpiffeId;
+use mesh_core::switch;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -71,6 +72,9 @@ pub struct Flags {
     /// TLS by the kernel: auto (where it can be) or off.
     #[arg(long, env = "KERNEL_TLS", default_value = "off")]
     kernel_tls: String,
+    /// Whether the pod's DNS questions are answered here: true or false.
+    #[arg(long, env = "ISTIO_META_DNS_CAPTURE", default_value = "false")]
+    dns_capture: String,
     /// The probes and hooks that the webhook redirected, JSON.
     #[arg(long, env = "ISTIO_KUBE_APP_PROBERS", default_value = "{}")]
     istio_kube_app_probers: String,
@@ -116,6 +120,8 @@ pub struct Config {
     pub report_interval: Duration,
     /// What was asked of TLS by the kernel.
     pub kernel_tls: kernel_tls::Setting,
+    /// Whether the pod's DNS questions are answered here.
+    pub dns_capture: bool,
     /// Probes and hooks.
     pub probes: Probes,
     /// Where the application's own metrics are.
@@ -201,6 +207,10 @@ impl Config {
             value("KERNEL_TLS", &flags.kernel_tls, "auto or off");
             kernel_tls::Setting::Off
         });
+        let dns_capture = switch::parse(&flags.dns_capture).unwrap_or_else(|| {
+            value("ISTIO_META_DNS_CAPTURE", &flags.dns_capture, switch::ACCEPTED);
+            false
+        });
         let mut number = |name, text: &str, least: u64, most: u64, expected| match text.parse::<u64>() {
             Ok(number) if (least..=most).contains(&number) => number,
             _ => {
@@ -266,6 +276,7 @@ impl Config {
                 drain: Duration::from_secs(drain),
                 report_interval: Duration::from_secs(report_interval),
                 kernel_tls,
+                dns_capture,
                 probes,
                 application,
             }),
@@ -320,6 +331,7 @@ mod tests {
             "--discovery-address=nowhere",
             "--discovery-spiffe-id=x",
             "--tls-resumption=perhaps",
+            "--dns-capture=yes",
             "--proxy-concurrency=many",
             "--istio-kube-app-probers=[",
         ])
@@ -331,6 +343,7 @@ mod tests {
             "DISCOVERY_SPIFFE_ID \"x\"",
             "DISCOVERY_ADDRESS \"nowhere\"",
             "TLS_RESUMPTION \"perhaps\": expected on or off",
+            "ISTIO_META_DNS_CAPTURE \"yes\": expected true or false",
             "PROXY_CONCURRENCY \"many\"",
             "ISTIO_KUBE_APP_PROBERS",
         ]
@@ -343,6 +356,6 @@ mod tests {
                 errors[at]
             );
         }
-        assert_eq!(errors.len(), 8);
+        assert_eq!(errors.len(), 9);
     }
 }

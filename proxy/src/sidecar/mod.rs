@@ -14,6 +14,7 @@ pub use config::{Config, ConfigError, Flags};
 use crate::admin::{self, Handles, LogControl, Phase};
 use crate::denials::Denials;
 use crate::discovery::{self, Backoff, Client, Limits, Mesh};
+use crate::dns::{self, RESOLV_CONF, ResolvConf};
 use crate::ext_authz::Calls;
 use crate::http::upstream::Pools;
 use crate::identity::configs::Handling;
@@ -105,6 +106,15 @@ pub async fn run(config: Config, log: LogControl) -> anyhow::Result<()> {
     .context("the administration servers cannot start")?;
     let outbound = listen::bind(OUTBOUND_PORT).with_context(|| format!("port {OUTBOUND_PORT}"))?;
     let inbound = listen::bind(INBOUND_PORT).with_context(|| format!("port {INBOUND_PORT}"))?;
+
+    if config.dns_capture {
+        let conf = ResolvConf::read().with_context(|| format!("{RESOLV_CONF}, whose resolvers DNS capture needs"))?;
+        let counters = dns::Counters::new(&handles.registry)?;
+        let server = dns::Server::bind(mesh.clone(), &conf, counters)
+            .await
+            .with_context(|| format!("port {} for DNS", dns::PORT))?;
+        tokio::spawn(server.run());
+    }
 
     let originations = Originations::new(
         provider.clone(),

@@ -91,10 +91,9 @@ pub(super) fn variables(
 
 /// Variables by which Istio's users switch on what is not here. Others that the sidecar does not read are the pod's own
 /// affair.
-const WITHOUT_EFFECT: [&str; 6] = [
+const WITHOUT_EFFECT: [&str; 5] = [
     "BOOTSTRAP_XDS_AGENT",
     "ISTIO_META_DNS_AUTO_ALLOCATE",
-    "ISTIO_META_DNS_CAPTURE",
     "ISTIO_META_ENABLE_HBONE",
     "ISTIO_META_IDLE_TIMEOUT",
     "IPTABLES_TRACE_LOGGING",

@@ -13,6 +13,9 @@ use super::{Config, Namespace, PROXY_ID, Refusal, merge, pod, pod_security, redi
 /// Where the sidecar has its status pages unless it is told otherwise; Istio's.
 pub(super) const USUAL_STATUS_PORT: u16 = 15020;
 
+/// In `proxyMetadata`: whether the sidecar answers the pod's DNS questions.
+const DNS_CAPTURE: &str = "ISTIO_META_DNS_CAPTURE";
+
 /// Everything about one pod's sidecar, decided.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Params {
@@ -110,6 +113,7 @@ impl Params {
         };
         warnings.extend(runs_as_proxy(pod, exempt.uid));
         let mode = sidecar.capture.mode.unwrap_or(proxy.interception_mode);
+        let dns = switch(&proxy.proxy_metadata, DNS_CAPTURE).map_err(refuse)?;
         let capture = sidecar.capture.clone().over(&values.capture);
         let image_type = sidecar.container.image_type.as_deref().or(proxy.image_type.as_deref());
         let tag = tag(image_type, config, &mut warnings);
@@ -126,7 +130,7 @@ impl Params {
         Ok(Self {
             native,
             hold: !native && (proxy.hold_application_until_proxy_starts || values.hold_application),
-            capture: (mode == InterceptionMode::Redirect).then(|| redirect::arguments(&capture, exempt)),
+            capture: (mode == InterceptionMode::Redirect).then(|| redirect::arguments(&capture, exempt, dns)),
             image: image(&values.proxy_image),
             init_image: image(&values.init_image),
             resources: resources(&sidecar.container).unwrap_or_else(|| json!(values.proxy_resources)),
@@ -163,6 +167,15 @@ impl Params {
     pub fn secret_name(&self) -> String {
         format!("istio.{}", self.service_account)
     }
+}
+
+/// A switch of `proxyMetadata`; off where it is not there. The sidecar reads it too, and would not start with another text.
+fn switch(metadata: &BTreeMap<String, String>, name: &str) -> Result<bool, Invalid> {
+    let Some(text) = metadata.get(name) else {
+        return Ok(false);
+    };
+    let refuse = || Invalid::new(format!("proxyMetadata.{name}"), text, mesh_core::switch::ACCEPTED);
+    mesh_core::switch::parse(text).ok_or_else(refuse)
 }
 
 /// Rounded up: a shorter drain than asked for cuts requests.

@@ -14,8 +14,8 @@ pub(super) struct Exempt {
 const USUAL_STATUS_PORT: u16 = 15020;
 
 /// The arguments. What is included is written out, so that a pod shows what is redirected; an empty list is an answer
-/// too: it includes nothing.
-pub(super) fn arguments(capture: &Capture, exempt: Exempt) -> Vec<String> {
+/// too: it includes nothing. With `dns`, what the pod asks its resolvers is redirected too.
+pub(super) fn arguments(capture: &Capture, exempt: Exempt, dns: bool) -> Vec<String> {
     let ports = |given: &Option<Ports>| given.as_ref().map(ToString::to_string);
     let ranges = |given: &Option<IpRanges>| given.as_ref().map(ToString::to_string);
     let all = || Some("*".to_owned());
@@ -49,7 +49,8 @@ pub(super) fn arguments(capture: &Capture, exempt: Exempt) -> Vec<String> {
     let flags = flags
         .into_iter()
         .filter_map(|(name, value)| Some(format!("--{name}={}", value?)));
-    std::iter::once("capture".to_owned()).chain(flags).collect()
+    let dns = dns.then(|| "--redirect-dns".to_owned());
+    std::iter::once("capture".to_owned()).chain(flags).chain(dns).collect()
 }
 
 /// The excluded ports, and the status port among them.

@@ -177,3 +177,14 @@ fn the_table_has_a_row_for_each_thing_to_say() {
     assert_eq!(lines[2], ["K", "ns", "n", "no", "warning:", "w"]);
     assert_eq!(lines.len(), 4);
 }
+
+#[test]
+fn every_example_is_accepted_without_a_word() {
+    let examples = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../examples"));
+    let verdicts = verdicts(&[examples]);
+    let verdicts = verdicts.as_array().unwrap();
+    assert!(verdicts.len() >= 6, "{verdicts:?}");
+    for verdict in verdicts {
+        assert_eq!(verdict["valid"], json!(true), "{verdict}");
+    }
+}
