@@ -29,6 +29,17 @@ pub(crate) struct Document {
     pub(crate) object: Result<Value, String>,
 }
 
+/// The text of a file that is no manifest; `-` is standard input.
+pub(crate) fn text(path: &Path) -> Result<String, Failure> {
+    let mut text = String::new();
+    let read = if path.as_os_str() == "-" {
+        io::stdin().lock().read_to_string(&mut text).map(|_| text)
+    } else {
+        fs::read_to_string(path)
+    };
+    read.map_err(|error| failed(path, &error))
+}
+
 /// The documents in files, in the order of the paths, and by name within folders.
 pub(crate) fn documents(paths: &[PathBuf]) -> Result<Vec<Document>, Failure> {
     let mut found = Vec::new();

@@ -3,6 +3,7 @@
 mod authz;
 mod manifests;
 mod request;
+mod route;
 mod tls;
 mod workloads;
 
@@ -22,6 +23,9 @@ pub(crate) enum Eval {
     /// What calls between the workloads in files are: in the clear, under mutual TLS, or refused.
     #[command(after_help = TLS)]
     Tls(Tls),
+    /// Where requests go by the VirtualServices and DestinationRules in files.
+    #[command(after_help = ROUTE)]
+    Route(Route),
 }
 
 /// See [`Eval::Authz`].
@@ -58,6 +62,25 @@ pub(crate) struct Tls {
     to: Vec<String>,
 }
 
+/// See [`Eval::Route`].
+#[derive(Debug, clap::Args)]
+pub(crate) struct Route {
+    /// Files of manifests, or folders of such files (.yaml, .yml, .json).
+    #[arg(short, long = "filename", value_name = "PATH", required = true, num_args = 1..)]
+    files: Vec<PathBuf>,
+    /// The requests, one JSON object on each line; `-` is standard input.
+    #[arg(long, value_name = "FILE")]
+    requests: PathBuf,
+}
+
+const ROUTE: &str = "Examples:
+  pinnace eval route -f manifests/ --requests requests.jsonl -o json
+  kubectl get vs,dr,svc,endpointslices,pods -A -o yaml > mesh.yaml && pinnace eval route -f mesh.yaml --requests -
+
+A request, of which only what matters need be there:
+  {\"id\": 1, \"protocol\": \"http\", \"source\": {\"namespace\": \"shop\", \"labels\": {\"app\": \"web\"}},
+   \"host\": \"reviews\", \"port\": 9080, \"method\": \"GET\", \"path\": \"/api?x=y\", \"headers\": {\"x-a\": [\"1\", \"2\"]}}";
+
 const TLS: &str = "Examples:
   pinnace eval tls -f manifests/
   pinnace eval tls -f manifests/ --to deployment/cart.shop -o json
@@ -85,5 +108,6 @@ pub(crate) fn run(global: &Global, what: &Eval) -> Result<u8, Failure> {
     match what {
         Eval::Authz(arguments) => authz::run(global, arguments),
         Eval::Tls(arguments) => tls::run(global, arguments),
+        Eval::Route(arguments) => route::run(global, arguments),
     }
 }

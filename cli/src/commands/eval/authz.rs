@@ -2,8 +2,6 @@
 //! and the AuthorizationPolicies in their order.
 
 use std::collections::HashMap;
-use std::io::Read as _;
-use std::path::Path;
 use std::time::SystemTime;
 
 use http::Method;
@@ -119,12 +117,12 @@ pub(super) fn run(global: &Global, arguments: &Authz) -> Result<u8, Failure> {
     let mut keys = HashMap::new();
     for (uri, file) in &arguments.jwks_uri {
         let parsed =
-            Keys::parse(&read(file)?).map_err(|error| Failure::other(format!("{}: {error}", file.display())))?;
+            Keys::parse(&files::text(file)?).map_err(|error| Failure::other(format!("{}: {error}", file.display())))?;
         keys.insert(uri.clone(), parsed);
     }
     let mut mesh = Mesh::new(manifests, system, keys);
     let mut answers = Vec::new();
-    for (number, line) in read(&arguments.requests)?.lines().enumerate() {
+    for (number, line) in files::text(&arguments.requests)?.lines().enumerate() {
         if line.trim().is_empty() {
             continue;
         }
@@ -142,16 +140,6 @@ pub(super) fn run(global: &Global, arguments: &Authz) -> Result<u8, Failure> {
         output::print(global.output, &answers, || table(&answers))?;
     }
     Ok(DONE)
-}
-
-fn read(path: &Path) -> Result<String, Failure> {
-    let mut text = String::new();
-    let read = if path.as_os_str() == "-" {
-        std::io::stdin().lock().read_to_string(&mut text).map(|_| text)
-    } else {
-        std::fs::read_to_string(path)
-    };
-    read.map_err(|error| Failure::other(format!("{}: {error}", path.display())))
 }
 
 impl Mesh {

@@ -6,6 +6,7 @@ use mesh_api::mesh_config::MeshConfig;
 use mesh_api::request_authentication::RequestAuthenticationPolicy;
 use mesh_api::{
     Invalid, authorization_policy, candidate, destination_rule, peer_authentication, request_authentication,
+    sidecar_resource, virtual_service,
 };
 use mesh_core::authorization::policy::{Policy, Target};
 use mesh_core::candidates::{Candidacy, Candidate, Replaced};
@@ -24,6 +25,8 @@ pub(super) struct Manifests {
     pub(super) authorization: Vec<(Target, Policy)>,
     pub(super) request: Vec<(Target, RequestAuthenticationPolicy)>,
     pub(super) destination_rules: Vec<mesh_core::destination_rule::Rule>,
+    pub(super) virtual_services: Vec<mesh_core::routing::VirtualService>,
+    pub(super) scopes: Vec<mesh_core::sidecar_scope::Scope>,
     /// The PeerAuthentications that are evaluated beside those in force.
     pub(super) tried: Vec<Candidacy<PeerPolicy>>,
     candidates: Candidates,
@@ -113,6 +116,17 @@ impl Manifests {
                 let resource = destination_rule::read(object).map_err(one)?;
                 self.destination_rules
                     .push(destination_rule::parse(&resource).map_err(told)?);
+            }
+            Some("VirtualService") if api.starts_with("networking.istio.io/") => {
+                place(&mut object);
+                let resource = virtual_service::read(object).map_err(one)?;
+                self.virtual_services
+                    .push(virtual_service::parse(&resource).map_err(told)?);
+            }
+            Some("Sidecar") if api.starts_with("networking.istio.io/") => {
+                place(&mut object);
+                let resource = sidecar_resource::read(object).map_err(one)?;
+                self.scopes.push(sidecar_resource::parse(&resource).map_err(told)?);
             }
             _ => {}
         }

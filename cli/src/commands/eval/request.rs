@@ -74,9 +74,18 @@ struct Destination {
 
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
-enum OneOrMore {
+pub(super) enum OneOrMore {
     One(String),
     More(Vec<String>),
+}
+
+impl OneOrMore {
+    pub(super) fn as_slice(&self) -> &[String] {
+        match self {
+            Self::One(value) => std::slice::from_ref(value),
+            Self::More(values) => values,
+        }
+    }
 }
 
 fn root() -> String {
@@ -127,11 +136,7 @@ impl Request {
         for (name, values) in &asked.headers {
             let bad = |error: String| format!("headers[{name}]: {error}");
             let parsed = HeaderName::from_bytes(name.as_bytes()).map_err(|error| bad(error.to_string()))?;
-            let values = match values {
-                OneOrMore::One(value) => std::slice::from_ref(value),
-                OneOrMore::More(values) => values,
-            };
-            for value in values {
+            for value in values.as_slice() {
                 let value = HeaderValue::from_str(value).map_err(|error| bad(error.to_string()))?;
                 headers.append(parsed.clone(), value);
             }

@@ -295,7 +295,7 @@ fn service(object: &Value, namespace: String, name: String) -> Result<Option<Ser
     }))
 }
 
-fn port_number(value: &Value) -> Option<u16> {
+pub(super) fn port_number(value: &Value) -> Option<u16> {
     value
         .as_u64()
         .and_then(|number| u16::try_from(number).ok())
@@ -332,11 +332,11 @@ fn is_injected(pod: &Value) -> bool {
     status && containers(pod).any(|container| text(container, "/name") == Some(PROXY_CONTAINER))
 }
 
-fn text<'a>(value: &'a Value, pointer: &str) -> Option<&'a str> {
+pub(super) fn text<'a>(value: &'a Value, pointer: &str) -> Option<&'a str> {
     value.pointer(pointer).and_then(Value::as_str)
 }
 
-fn labels_at(value: &Value, pointer: &str) -> Labels {
+pub(super) fn labels_at(value: &Value, pointer: &str) -> Labels {
     let entries = value.pointer(pointer).and_then(Value::as_object);
     entries
         .into_iter()
