@@ -12,9 +12,9 @@ use kube::runtime::watcher;
 use kube::{Api, Client, Resource, ResourceExt};
 use mesh_api::request_authentication::RequestAuthenticationPolicy;
 use mesh_api::{
-    AuthorizationPolicy, DestinationRule, PeerAuthentication, RequestAuthentication, Sidecar, VirtualService,
-    authorization_policy, candidate, destination_rule, peer_authentication, request_authentication, sidecar_resource,
-    virtual_service,
+    AuthorizationPolicy, DestinationRule, PeerAuthentication, RequestAuthentication, ServiceEntry, Sidecar,
+    VirtualService, WorkloadEntry, authorization_policy, candidate, destination_rule, peer_authentication,
+    request_authentication, service_entry, sidecar_resource, virtual_service, workload_entry,
 };
 use mesh_core::authorization::policy::Target;
 use mesh_core::candidates::{Candidacy, Candidate, Kind};
@@ -23,14 +23,15 @@ use tokio::sync::{Notify, watch};
 use tracing::warn;
 
 use crate::index::changes::Named;
-use crate::index::records::{PodRecord, ServiceRecord, SliceRecord};
+use crate::index::records::{PodRecord, ServiceRecord, SliceRecord, external_name};
 use crate::index::{Index, World, places, scopes};
 use crate::kubernetes::watch::{Change, follow};
 use crate::metrics::Metrics;
 
 /// The first lists that must be complete before anything is decided or served: pods, Services, EndpointSlices,
-/// PeerAuthentications, AuthorizationPolicies, RequestAuthentications, DestinationRules, VirtualServices and Sidecars.
-pub const FEEDS: usize = 9;
+/// PeerAuthentications, AuthorizationPolicies, RequestAuthentications, DestinationRules, VirtualServices, Sidecars,
+/// ServiceEntries and WorkloadEntries.
+pub const FEEDS: usize = 11;
 
 /// How many feeds have completed their first list.
 pub type Progress = watch::Sender<usize>;
@@ -48,6 +49,10 @@ pub struct Policies {
     pub destination_rules: Held<DestinationRule>,
     /// The VirtualServices.
     pub virtual_services: Held<VirtualService>,
+    /// The ServiceEntries.
+    pub service_entries: Held<ServiceEntry>,
+    /// The WorkloadEntries.
+    pub workload_entries: Held<WorkloadEntry>,
 }
 
 /// The resources of a kind.
@@ -138,10 +143,11 @@ pub async fn run(
         Api::all(client.clone()),
         &progress,
         metrics.clone(),
-        || index.read(|world, _| world.service_names().cloned().collect()),
+        || index.read(|world, _| world.service_names().chain(world.alias_names()).cloned().collect()),
         |name, service| {
             index.apply(|world, mesh| {
-                let mut changed = world.service(name, service.and_then(ServiceRecord::new));
+                let mut changed = world.alias(name, service.and_then(external_name));
+                changed.merge(world.service(name, service.and_then(ServiceRecord::new)));
                 if !changed.is_empty() {
                     changed.merge(scopes::declaring(world, mesh, name));
                 }
@@ -240,11 +246,37 @@ pub async fn run(
         },
     );
     let sidecars = feed::<Sidecar>(
-        Api::all(client),
+        Api::all(client.clone()),
         &progress,
         metrics.clone(),
         || index.read(|world, _| world.sidecar_names().collect()),
         |name, resource| take_sidecar(&index, name, resource),
+    );
+    let service_entries = feed::<ServiceEntry>(
+        Api::all(client.clone()),
+        &progress,
+        metrics.clone(),
+        || {
+            let held = policies.service_entries.names();
+            index.read(|world, _| world.entries().names().cloned().chain(held).collect())
+        },
+        |name, resource| {
+            take_service_entry(&index, name, resource);
+            policies.service_entries.take(name, resource);
+        },
+    );
+    let workload_entries = feed::<WorkloadEntry>(
+        Api::all(client),
+        &progress,
+        metrics.clone(),
+        || {
+            let held = policies.workload_entries.names();
+            index.read(|world, _| world.entries().workload_names().cloned().chain(held).collect())
+        },
+        |name, resource| {
+            take_workload_entry(&index, name, resource);
+            policies.workload_entries.take(name, resource);
+        },
     );
     tokio::join!(
         nodes,
@@ -256,7 +288,9 @@ pub async fn run(
         request_authentications,
         destination_rules,
         virtual_services,
-        sidecars
+        sidecars,
+        service_entries,
+        workload_entries
     );
 }
 
@@ -377,6 +411,22 @@ pub fn take_sidecar(index: &Index, name: &Named, resource: Option<&Sidecar>) {
     match resource.map(sidecar_resource::parse).transpose() {
         Ok(scope) => index.apply(|world, mesh| world.sidecar(name, scope, &mesh.root_namespace)),
         Err(errors) => not_in_force("Sidecar", name, &errors),
+    }
+}
+
+/// Puts a ServiceEntry into the index. One that does not parse leaves the last good one in force.
+pub fn take_service_entry(index: &Index, name: &Named, resource: Option<&ServiceEntry>) {
+    match resource.map(service_entry::parse).transpose() {
+        Ok(entry) => index.apply(|world, _| world.service_entry(name, entry)),
+        Err(errors) => not_in_force("ServiceEntry", name, &errors),
+    }
+}
+
+/// Puts a WorkloadEntry into the index. One that does not parse leaves the last good one in force.
+pub fn take_workload_entry(index: &Index, name: &Named, resource: Option<&WorkloadEntry>) {
+    match resource.map(workload_entry::parse).transpose() {
+        Ok(workload) => index.apply(|world, _| world.workload_entry(name, workload)),
+        Err(errors) => not_in_force("WorkloadEntry", name, &errors),
     }
 }
 

@@ -18,6 +18,7 @@ pub mod origination;
 pub mod outbound;
 pub mod refusals;
 pub mod reports;
+pub mod resolve;
 pub mod sidecar;
 pub mod telemetry;
 pub mod tried;

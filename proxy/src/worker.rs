@@ -13,6 +13,7 @@ use crate::net::original;
 use crate::origination::Originations;
 use crate::refusals::{Reason, Refusals};
 use crate::reports::Reports;
+use crate::resolve::Names;
 use crate::telemetry::Recorder;
 use crate::tried::Tried;
 use std::net::SocketAddr;
@@ -41,6 +42,8 @@ pub struct Worker {
     pub identity: Identity,
     /// TLS as DestinationRules describe it.
     pub originations: Originations,
+    /// Names of endpoints, and their addresses.
+    pub names: Names,
     /// TLS by the kernel, where it is used.
     pub kernel_tls: Option<Arc<KernelTls>>,
     /// Connections to other pods.

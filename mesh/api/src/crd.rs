@@ -30,6 +30,8 @@ pub fn files() -> Result<Vec<(&'static str, String)>, serde_yaml::Error> {
         ),
         ("sidecars.networking.istio.io.yaml", yaml(&sidecar())?),
         ("virtualservices.networking.istio.io.yaml", yaml(&virtual_service())?),
+        ("serviceentries.networking.istio.io.yaml", yaml(&service_entry())?),
+        ("workloadentries.networking.istio.io.yaml", yaml(&workload_entry())?),
     ])
 }
 
@@ -67,6 +69,18 @@ pub fn sidecar() -> Value {
 #[must_use]
 pub fn virtual_service() -> Value {
     with_versions(json!(crate::VirtualService::crd()), &["v1", "v1beta1", "v1alpha3"])
+}
+
+/// The CRD of ServiceEntry: v1 stored; v1, v1beta1 and v1alpha3 served.
+#[must_use]
+pub fn service_entry() -> Value {
+    with_versions(json!(crate::ServiceEntry::crd()), &["v1", "v1beta1", "v1alpha3"])
+}
+
+/// The CRD of WorkloadEntry: v1 stored; v1, v1beta1 and v1alpha3 served.
+#[must_use]
+pub fn workload_entry() -> Value {
+    with_versions(json!(crate::WorkloadEntry::crd()), &["v1", "v1beta1", "v1alpha3"])
 }
 
 fn yaml(crd: &Value) -> Result<String, serde_yaml::Error> {
@@ -348,6 +362,76 @@ mod tests {
         let text = crd.to_string();
         for foreign in ["or null", "\"default\":\"\"", "uint", "\"default\":[]"] {
             assert!(!text.contains(foreign), "{foreign}");
+        }
+    }
+
+    #[test]
+    fn a_service_entry_has_every_field_of_istios_and_no_other() {
+        let listed = include_str!("../tests/istio-service-entry-fields.txt").lines();
+        assert_eq!(spec_paths(&service_entry()), listed.collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_workload_entry_has_every_field_of_istios_and_no_other() {
+        let listed = include_str!("../tests/istio-workload-entry-fields.txt").lines();
+        assert_eq!(spec_paths(&workload_entry()), listed.collect::<Vec<_>>());
+    }
+
+    /// Field by field what Istio's CRDs constrain.
+    #[test]
+    fn an_entrys_schema_constrains_what_istios_does() {
+        let crd = service_entry();
+        assert_eq!(crd["spec"]["names"]["shortNames"], json!(["se"]));
+        let spec = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
+        for (pointer, expected) in [
+            ("/required", json!(["hosts"])),
+            (
+                "/x-kubernetes-validations/3/message",
+                json!("DNS_ROUND_ROBIN mode cannot have multiple endpoints"),
+            ),
+            ("/properties/hosts/minItems", json!(1)),
+            (
+                "/properties/hosts/items/x-kubernetes-validations/0/rule",
+                json!("self != \"*\""),
+            ),
+            ("/properties/addresses/items/maxLength", json!(64)),
+            ("/properties/ports/x-kubernetes-list-map-keys", json!(["name"])),
+            ("/properties/ports/items/required", json!(["name", "number"])),
+            (
+                "/properties/ports/items/properties/number/maximum",
+                json!(4_294_967_295.0),
+            ),
+            (
+                "/properties/resolution/enum",
+                json!(["NONE", "STATIC", "DNS", "DNS_ROUND_ROBIN", "DYNAMIC_DNS"]),
+            ),
+            ("/properties/location/enum", json!(["MESH_EXTERNAL", "MESH_INTERNAL"])),
+            ("/properties/endpoints/maxItems", json!(4096)),
+            (
+                "/properties/endpoints/items/x-kubernetes-validations/0/message",
+                json!("Address is required"),
+            ),
+            (
+                "/properties/endpoints/items/properties/ports/additionalProperties/minimum",
+                json!(0.0),
+            ),
+            (
+                "/properties/workloadSelector/properties/labels/additionalProperties/maxLength",
+                json!(63),
+            ),
+        ] {
+            assert_eq!(spec.pointer(pointer), Some(&expected), "{pointer}\n{spec:#}");
+        }
+        let crd = workload_entry();
+        assert_eq!(crd["spec"]["names"]["shortNames"], json!(["we"]));
+        let of_workload = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
+        for field in ["x-kubernetes-validations", "properties"] {
+            assert_eq!(of_workload[field], spec["properties"]["endpoints"]["items"][field]);
+        }
+        for text in [service_entry().to_string(), crd.to_string()] {
+            for foreign in ["or null", "nullable", "\"default\":\"\"", "uint"] {
+                assert!(!text.contains(foreign), "{foreign}");
+            }
         }
     }
 

@@ -21,6 +21,19 @@ pub(crate) fn uint64(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "integer", "minimum": 0})
 }
 
+/// A port's number.
+pub(crate) fn port(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "integer",
+        "minimum": 0,
+        "maximum": u32::MAX,
+        "x-kubernetes-validations": [{
+            "message": "port must be between 1-65535",
+            "rule": "0 < self && self <= 65535"
+        }]
+    })
+}
+
 /// A protobuf `int32`.
 pub(crate) fn int32(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "integer", "format": "int32"})

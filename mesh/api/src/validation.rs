@@ -5,8 +5,8 @@ use serde_json::Value;
 
 use crate::authorization_policy::{self, DRY_RUN};
 use crate::{
-    Invalid, candidate, crd, destination_rule, peer_authentication, request_authentication, sidecar_resource, unknown,
-    virtual_service,
+    Invalid, candidate, crd, destination_rule, peer_authentication, request_authentication, service_entry,
+    sidecar_resource, unknown, virtual_service, workload_entry,
 };
 
 /// A kind of the mesh's resources.
@@ -23,7 +23,7 @@ pub struct Kind {
 }
 
 /// All of them.
-pub const KINDS: [Kind; 6] = [
+pub const KINDS: [Kind; 8] = [
     Kind {
         group: "security.istio.io",
         name: "AuthorizationPolicy",
@@ -66,6 +66,20 @@ pub const KINDS: [Kind; 6] = [
         crd: crd::virtual_service,
         later: later_of_virtual_service,
     },
+    Kind {
+        group: "networking.istio.io",
+        name: "ServiceEntry",
+        versions: &["v1", "v1beta1", "v1alpha3"],
+        crd: crd::service_entry,
+        later: later_of_service_entry,
+    },
+    Kind {
+        group: "networking.istio.io",
+        name: "WorkloadEntry",
+        versions: &["v1", "v1beta1", "v1alpha3"],
+        crd: crd::workload_entry,
+        later: later_of_workload_entry,
+    },
 ];
 
 impl Kind {
@@ -103,6 +117,18 @@ fn later_of_destination_rule(object: &Value) -> Vec<String> {
     destination_rule::read(object.clone()).map_or_else(|_| Vec::new(), |read| destination_rule::later(&read.spec))
 }
 
+fn later_of_service_entry(object: &Value) -> Vec<String> {
+    let read = service_entry::read(object.clone()).map_err(Vec::from);
+    read.and_then(|read| service_entry::parse(&read))
+        .map_or_else(|_| Vec::new(), |entry| service_entry::later(&entry))
+}
+
+fn later_of_workload_entry(object: &Value) -> Vec<String> {
+    let read = workload_entry::read(object.clone()).map_err(Vec::from);
+    read.and_then(|read| workload_entry::parse(&read))
+        .map_or_else(|_| Vec::new(), |workload| workload_entry::later(&workload))
+}
+
 fn later_of_sidecar(object: &Value) -> Vec<String> {
     sidecar_resource::read(object.clone()).map_or_else(|_| Vec::new(), |read| sidecar_resource::later(&read.spec))
 }
@@ -127,6 +153,8 @@ pub fn judge(
         ("networking.istio.io", "DestinationRule") => destination_rule(object),
         ("networking.istio.io", "Sidecar") => sidecar(object),
         ("networking.istio.io", "VirtualService") => virtual_service(object),
+        ("networking.istio.io", "ServiceEntry") => service_entry(object),
+        ("networking.istio.io", "WorkloadEntry") => workload_entry(object),
         _ => return None,
     };
     let candidacy = candidate::judge(object, group == "security.istio.io");
@@ -182,6 +210,18 @@ fn virtual_service(object: &Value) -> Result<Vec<String>, Vec<Invalid>> {
     let resource = virtual_service::read(object.clone())?;
     let warnings = virtual_service::warnings(&resource);
     with_errors(no_dry_run(object), virtual_service::parse(&resource).err(), warnings)
+}
+
+fn service_entry(object: &Value) -> Result<Vec<String>, Vec<Invalid>> {
+    let resource = service_entry::read(object.clone())?;
+    let warnings = service_entry::warnings(&resource);
+    with_errors(no_dry_run(object), service_entry::parse(&resource).err(), warnings)
+}
+
+fn workload_entry(object: &Value) -> Result<Vec<String>, Vec<Invalid>> {
+    let resource = workload_entry::read(object.clone())?;
+    let warnings = workload_entry::warnings(&resource);
+    with_errors(no_dry_run(object), workload_entry::parse(&resource).err(), warnings)
 }
 
 /// Refuses the annotation of a dry run where it has no effect, so that nobody takes for tried what is in force.
@@ -263,6 +303,20 @@ mod tests {
                 json!({"hosts": ["a"], "http": [{}]}),
                 "spec.http[0]",
             ),
+            (
+                "networking.istio.io",
+                "ServiceEntry",
+                json!({"hosts": ["a.example.com"], "resolution": "DNS"}),
+                json!({"hosts": ["*"]}),
+                "spec.hosts[0]",
+            ),
+            (
+                "networking.istio.io",
+                "WorkloadEntry",
+                json!({"address": "10.0.0.1"}),
+                json!({"address": ""}),
+                "spec.address",
+            ),
         ] {
             assert_eq!(judged(group, kind, json!({}), good.clone()), Some(Ok(vec![])), "{kind}");
             let refused = judged(group, kind, json!({}), bad).unwrap().unwrap_err();
@@ -300,6 +354,8 @@ mod tests {
                 "DestinationRule" => json!({"host": "a"}),
                 "Sidecar" => json!({"outboundTrafficPolicy": {"mode": "ALLOW_ANY"}}),
                 "VirtualService" => json!({"http": [{"directResponse": {"status": 200}}]}),
+                "ServiceEntry" => json!({"hosts": ["a.example.com"]}),
+                "WorkloadEntry" => json!({"address": "10.0.0.1"}),
                 _ => json!({}),
             };
             let judged = |set: &str| {

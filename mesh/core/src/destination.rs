@@ -46,6 +46,11 @@ pub enum Resolution {
     Balanced,
     /// The endpoint that the client dialled: headless Services and direct calls to a pod.
     OriginalDestination,
+    /// Where the client dialled, whatever that is (a ServiceEntry's `NONE`); on the port of the one endpoint, where there is
+    /// one.
+    AsDialled,
+    /// The addresses of the host that the request names, on the one endpoint's port (a ServiceEntry's `DYNAMIC_DNS`).
+    Dynamic,
 }
 
 /// A destination, its endpoints, and where requests to it go: one versioned unit.
@@ -81,6 +86,21 @@ pub struct Destination {
     pub subsets: Vec<Subset>,
     /// Where a VirtualService sends what is meant for this destination; `None` is to the destination itself.
     pub routes: Option<Arc<Routes>>,
+    /// Endpoints whose addresses the client finds by a name. Theirs are unspecified until it has.
+    pub names: Vec<Name>,
+    /// Whether TLS of the application's own is for this destination by its server name, whatever address was dialled.
+    pub by_sni: bool,
+}
+
+/// An endpoint that is known by a name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Name {
+    /// Which of [`Destination::endpoints`], by its index.
+    pub endpoint: u32,
+    /// The name.
+    pub host: Arc<str>,
+    /// Whether all addresses of the name are endpoints; otherwise one is.
+    pub all: bool,
 }
 
 /// Some of a destination's endpoints, as a DestinationRule has them under a name.

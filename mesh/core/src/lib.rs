@@ -23,6 +23,7 @@ pub mod peer_authentication;
 pub mod protocol;
 pub mod request;
 pub mod routing;
+pub mod service_entry;
 pub mod sidecar_scope;
 pub mod switch;
 pub mod traffic;

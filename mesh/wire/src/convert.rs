@@ -41,6 +41,9 @@ pub enum ConvertError {
     /// An index outside `workloads`.
     #[error("endpoints[{0}].workload: no such entry in workloads")]
     WorkloadIndex(usize),
+    /// A name of an endpoint is none, or of an endpoint that is not there.
+    #[error("names: of endpoint {0}: not a name, or there is no such endpoint")]
+    EndpointName(u32),
     /// Mutual TLS to an endpoint whose identity is not said: there would be nothing to verify.
     #[error("endpoints[{0}]: mutual TLS without an identity")]
     MissingIdentity(usize),

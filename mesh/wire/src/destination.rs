@@ -22,6 +22,8 @@ impl TryFrom<&wire::Destination> for Destination {
         let resolution = match wire::Resolution::try_from(message.resolution) {
             Ok(wire::Resolution::Balanced) => Resolution::Balanced,
             Ok(wire::Resolution::OriginalDestination) => Resolution::OriginalDestination,
+            Ok(wire::Resolution::AsDialled) => Resolution::AsDialled,
+            Ok(wire::Resolution::Dynamic) => Resolution::Dynamic,
             Err(_) => {
                 return Err(ConvertError::Enumeration {
                     field: "resolution",
@@ -45,6 +47,8 @@ impl TryFrom<&wire::Destination> for Destination {
             rule: (!message.rule.is_empty()).then(|| message.rule.as_str().into()),
             tls: message.client_tls.as_ref().map(TlsRule::try_from).transpose()?,
             traffic: traffic(message.traffic.as_ref())?,
+            names: crate::names::names(&message.names, message.endpoints.len())?,
+            by_sni: message.by_sni,
             ..Self::default()
         };
         bounded("subsets", &message.subsets, MOST_DESTINATIONS)?;
@@ -190,6 +194,8 @@ impl From<&Destination> for wire::Destination {
             resolution: match destination.resolution {
                 Resolution::Balanced => wire::Resolution::Balanced,
                 Resolution::OriginalDestination => wire::Resolution::OriginalDestination,
+                Resolution::AsDialled => wire::Resolution::AsDialled,
+                Resolution::Dynamic => wire::Resolution::Dynamic,
             }
             .into(),
             endpoints: destination.endpoints.iter().map(endpoint).collect(),
@@ -219,6 +225,8 @@ impl From<&Destination> for wire::Destination {
                 .collect(),
             routes: destination.routes.as_deref().map(Into::into),
             rule: destination.rule.as_ref().map(ToString::to_string).unwrap_or_default(),
+            names: destination.names.iter().map(Into::into).collect(),
+            by_sni: destination.by_sni,
         }
     }
 }
@@ -284,6 +292,12 @@ pub(crate) mod tests {
                 },
             ],
             routes: None,
+            names: vec![mesh_core::destination::Name {
+                endpoint: 1,
+                host: "reviews.example.com".into(),
+                all: true,
+            }],
+            by_sni: true,
         }
     }
 

@@ -16,6 +16,7 @@ pub mod convert;
 pub mod delta;
 mod destination;
 mod ext_authz;
+mod names;
 pub mod query;
 pub mod reports;
 pub mod request_authentication;

@@ -331,6 +331,26 @@ pub struct Destination {
     /// `namespace/name` of the DestinationRule that governs; empty where there is none.
     #[prost(string, tag = "105")]
     pub rule: String,
+    /// Endpoints that are known by names.
+    #[prost(message, repeated, tag = "120")]
+    pub names: Vec<EndpointName>,
+    /// Whether TLS of the application's own is for it by its server name.
+    #[prost(bool, tag = "121")]
+    pub by_sni: bool,
+}
+
+/// See [`mesh_core::destination::Name`].
+#[derive(Clone, PartialEq, Message)]
+pub struct EndpointName {
+    /// The endpoint as an index into the destination's `endpoints`.
+    #[prost(uint32, tag = "1")]
+    pub endpoint: u32,
+    /// The name.
+    #[prost(string, tag = "2")]
+    pub host: String,
+    /// Whether all of its addresses are endpoints.
+    #[prost(bool, tag = "3")]
+    pub all: bool,
 }
 
 /// See [`mesh_core::client_tls::TlsRule`].
@@ -395,6 +415,10 @@ pub enum Resolution {
     Balanced = 0,
     /// The one that was dialled.
     OriginalDestination = 1,
+    /// Whatever was dialled.
+    AsDialled = 2,
+    /// The host that is named.
+    Dynamic = 3,
 }
 
 /// See [`mesh_core::destination::Endpoint`]. The number 5 was in use.

@@ -150,6 +150,7 @@ impl Server {
             told_serial: None,
             created: 0,
             node: None,
+            ready: true,
         };
         self.index
             .apply(|world, _| world.pod(&named("shop", account), Some(record)));
@@ -682,6 +683,7 @@ async fn a_replica_passes_reports_on_to_the_holder_of_the_lease() {
         told_serial: None,
         created: 0,
         node: None,
+        ready: true,
     };
     let pod = named("istio-system", "operator-1");
     holder.index.apply(|world, _| world.pod(&pod, Some(record)));

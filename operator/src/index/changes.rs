@@ -14,10 +14,13 @@ pub enum Key {
     Service(Named),
     /// An address: a Service's or a pod's.
     Address(IpAddr),
-    /// A host that is no Service's, or not yet: what VirtualServices say of it.
+    /// A host that is no Service's, or not yet: what VirtualServices and ServiceEntries say of it. A ServiceEntry's may be a
+    /// wildcard.
     Host(Arc<str>),
     /// What VirtualServices with wildcards say of hosts that are no Services'.
     Wildcards,
+    /// What counts for addresses that nothing has by themselves: networks, and ports that are known alone.
+    AnyAddress,
     /// A pod, as far as its own proxy is concerned.
     Pod(Named),
     /// The AuthorizationPolicies and RequestAuthentications that a pod's own proxy enforces, and the candidates that it tries.

@@ -18,6 +18,7 @@ use mesh_core::workload::{self, DEFAULT_CLUSTER};
 use mesh_wire::convert::Workload;
 
 use super::changes::Named;
+use super::hosted;
 use super::places::{self, Behind};
 use super::records::PodRecord;
 use super::resolve::Target;
@@ -31,6 +32,9 @@ use super::world::World;
 pub fn governing<'a>(world: &'a World, mesh: &MeshFacts, target: &Target, client: &Named) -> Option<&'a Merged> {
     match target {
         Target::Service { name, .. } => world.governing(client, name, &mesh.cluster_domain, &mesh.root_namespace),
+        Target::Entry { hosted, .. } => {
+            world.governing_host(client, &hosted.host, &hosted.entry.0, &mesh.root_namespace)
+        }
         Target::Pod(_) | Target::Host { .. } => None,
     }
 }
@@ -47,6 +51,7 @@ pub fn destination(world: &World, mesh: &MeshFacts, target: &Target, rules: Opti
             port: *port,
             ..Destination::default()
         }),
+        Target::Entry { hosted, port } => hosted::destination(world, mesh, hosted, *port, rules),
     }
 }
 
@@ -76,8 +81,12 @@ pub fn subset(
     name: &str,
     destination: &mut Destination,
 ) -> Option<Subset> {
-    let Target::Service { name: service, .. } = target else {
-        return None;
+    let service = match target {
+        Target::Service { name: service, .. } => service,
+        Target::Entry { hosted, port } => {
+            return hosted::subset(world, mesh, hosted, *port, rules, name, destination);
+        }
+        Target::Pod(_) | Target::Host { .. } => return None,
     };
     let (asked, wanted) = (asked(world, mesh, target)?, rules.subset(name)?);
     let tls = rules.subset_tls_rule(asked.port, wanted);
@@ -201,7 +210,7 @@ fn pod(world: &World, mesh: &MeshFacts, address: SocketAddr) -> Option<Destinati
 
 /// Whom a client takes for the server at an endpoint: its service account in the mesh's trust domain and, as in Istio, in
 /// every alias of it, since a server keeps the certificate of the old domain for a while after the mesh was renamed.
-fn accepted(mesh: &MeshFacts, endpoint: &Endpoint) -> impl Iterator<Item = SpiffeId> {
+pub(super) fn accepted(mesh: &MeshFacts, endpoint: &Endpoint) -> impl Iterator<Item = SpiffeId> {
     let aliases = mesh.aliases.clone();
     endpoint.identity.clone().into_iter().flat_map(move |identity| {
         let others: Vec<_> = aliases
@@ -213,7 +222,7 @@ fn accepted(mesh: &MeshFacts, endpoint: &Endpoint) -> impl Iterator<Item = Spiff
 }
 
 /// An endpoint with its identity, and mutual TLS where clients bring it.
-fn endpoint(world: &World, mesh: &MeshFacts, address: SocketAddr, rule: Option<&TlsRule>) -> Endpoint {
+pub(super) fn endpoint(world: &World, mesh: &MeshFacts, address: SocketAddr, rule: Option<&TlsRule>) -> Endpoint {
     let Some((name, pod)) = world.pod_by_address(address.ip()) else {
         return Endpoint {
             address,

@@ -10,6 +10,8 @@ pub mod changes;
 pub mod compile;
 mod encoded;
 pub mod enforced;
+pub mod entries;
+mod hosted;
 mod names;
 pub mod places;
 pub mod providers;

@@ -50,6 +50,8 @@ pub struct PodRecord {
     pub created: i64,
     /// The node that it runs on.
     pub node: Option<Arc<str>>,
+    /// Whether it says of itself that it is ready.
+    pub ready: bool,
 }
 
 impl PodRecord {
@@ -101,8 +103,28 @@ impl PodRecord {
                 .map(|serial| serial.as_str().into()),
             created: pod.creation_timestamp().map_or(0, |time| time.0.as_second()),
             node: spec.and_then(|spec| spec.node_name.as_deref()).map(Into::into),
+            ready: pod.metadata.deletion_timestamp.is_none() && is_ready(pod),
         }
     }
+}
+
+fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod
+        .status
+        .iter()
+        .filter_map(|status| status.conditions.as_ref())
+        .flatten();
+    let mut ready = conditions.filter(|condition| condition.type_ == "Ready");
+    ready.any(|condition| condition.status == "True")
+}
+
+/// The host that a Service of type ExternalName is another name of.
+#[must_use]
+pub fn external_name(service: &Service) -> Option<Arc<str>> {
+    let spec = service.spec.as_ref()?;
+    let host = spec.external_name.as_deref().filter(|host| !host.is_empty())?;
+    let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
+    (spec.type_.as_deref() == Some("ExternalName")).then(|| host.into())
 }
 
 /// The name of what owns a pod.

@@ -4,9 +4,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use mesh_core::destination::{PEER_PORT, Query};
-use mesh_core::hosts::candidates;
+use mesh_core::hosts::{candidates, fqdn};
 
 use super::changes::{Key, Named};
+use super::entries::{Hosted, keys_of};
 use super::names;
 use super::routes;
 use super::scopes;
@@ -32,6 +33,13 @@ pub enum Target {
         /// The port that was dialled.
         port: u16,
     },
+    /// A port of a ServiceEntry's host.
+    Entry {
+        /// The host, and the entry that answers for it.
+        hosted: Hosted,
+        /// The port that clients name it by.
+        port: u16,
+    },
 }
 
 impl Target {
@@ -39,7 +47,7 @@ impl Target {
     #[must_use]
     pub fn port(&self) -> u16 {
         match self {
-            Self::Service { port, .. } | Self::Host { port, .. } => *port,
+            Self::Service { port, .. } | Self::Host { port, .. } | Self::Entry { port, .. } => *port,
             Self::Pod(address) => address.port(),
         }
     }
@@ -51,20 +59,29 @@ impl Target {
             Self::Service { name, .. } => Key::Service(name.clone()),
             Self::Pod(address) => Key::Address(address.ip()),
             Self::Host { host, .. } => Key::Host(host.clone()),
+            Self::Entry { hosted, .. } => Key::Host(hosted.host.clone()),
         }
     }
 }
+
+/// How many ExternalName Services may lead from one to the next.
+const MOST_ALIASES: usize = 8;
 
 /// What the answer to a query depends on, whether it exists or not. What else it was compiled from is told with the answer.
 #[must_use]
 pub fn depends_on(query: &Query, client_namespace: &str, cluster_domain: &str) -> Vec<Key> {
     match query {
-        Query::Host { host, .. } => candidates(host, client_namespace, cluster_domain)
-            .into_iter()
-            .map(|candidate| Key::Service((candidate.namespace.into(), candidate.service.into())))
-            .chain([Key::Host(host.clone()), Key::Wildcards])
-            .collect(),
-        Query::Address(address) => vec![Key::Address(address.ip())],
+        Query::Host { host, .. } => {
+            let services = candidates(host, client_namespace, cluster_domain).into_iter();
+            let mut keys: Vec<Key> = services
+                .map(|candidate| Key::Service((candidate.namespace.into(), candidate.service.into())))
+                .collect();
+            let names = known_as(host, client_namespace, cluster_domain);
+            keys.extend(names.iter().flat_map(|name| keys_of(name)));
+            keys.push(Key::Wildcards);
+            keys
+        }
+        Query::Address(address) => vec![Key::Address(address.ip()), Key::AnyAddress],
         Query::Peer(address) => vec![Key::Address(*address)],
         Query::Name(host) => names::depends_on(host, client_namespace, cluster_domain),
     }
@@ -83,18 +100,8 @@ pub fn resolve(world: &World, mesh: &MeshFacts, query: &Query, client: &Named) -
 fn known(world: &World, mesh: &MeshFacts, query: &Query, client: &Named) -> Option<Target> {
     match query {
         Query::Host { host, port } => {
-            let of_service = candidates(host, &client.0, &mesh.cluster_domain)
-                .into_iter()
-                .find_map(|candidate| {
-                    let name: Named = (candidate.namespace.into(), candidate.service.into());
-                    let service = world.service_named(&name)?;
-                    // Only the pods of headless Services have names of their own.
-                    if candidate.pod.is_some() && !service.headless {
-                        return None;
-                    }
-                    port_of(world, &name, *port).map(|port| Target::Service { name, port })
-                });
-            of_service.or_else(|| {
+            let known = by_host(world, host, *port, &client.0, &mesh.cluster_domain);
+            known.or_else(|| {
                 let target = Target::Host {
                     host: host.clone(),
                     port: *port,
@@ -103,14 +110,21 @@ fn known(world: &World, mesh: &MeshFacts, query: &Query, client: &Named) -> Opti
             })
         }
         Query::Address(address) => {
-            if let Some((name, service)) = world.service_by_address(address.ip()) {
-                let known = service.ports.iter().any(|port| port.port == address.port());
+            let (ip, port) = (address.ip(), address.port());
+            if let Some((name, service)) = world.service_by_address(ip) {
+                let known = service.ports.iter().any(|known| known.port == port);
                 return known.then(|| Target::Service {
                     name: name.clone(),
-                    port: address.port(),
+                    port,
                 });
             }
-            world.pod_by_address(address.ip()).map(|_| Target::Pod(*address))
+            let entries = world.entries();
+            let entry = |hosted| Target::Entry { hosted, port };
+            let own = entries.address(ip, port, &client.0).map(entry);
+            let pod = || world.pod_by_address(ip).map(|_| Target::Pod(*address));
+            let around = || entries.network(ip, port, &client.0).map(entry);
+            let alone = || entries.by_port(port, &client.0).map(entry);
+            own.or_else(pod).or_else(around).or_else(alone)
         }
         Query::Peer(address) => {
             let pod = world.pod_by_address(*address);
@@ -119,6 +133,51 @@ fn known(world: &World, mesh: &MeshFacts, query: &Query, client: &Named) -> Opti
         // A name leads to addresses and to nothing else; [`names`] knows them.
         Query::Name(_) => None,
     }
+}
+
+/// What a host means: a Service, or else what a ServiceEntry says of it; an ExternalName Service means its target.
+fn by_host(world: &World, host: &str, port: u16, client_namespace: &str, cluster_domain: &str) -> Option<Target> {
+    let mut host = host.to_owned();
+    for _ in 0..=MOST_ALIASES {
+        let candidates = candidates(&host, client_namespace, cluster_domain);
+        let named = |candidate: &mesh_core::hosts::ServiceHost| -> Named {
+            (candidate.namespace.as_str().into(), candidate.service.as_str().into())
+        };
+        let service = candidates.iter().find_map(|candidate| {
+            let name = named(candidate);
+            let service = world.service_named(&name)?;
+            // Only the pods of headless Services have names of their own.
+            if candidate.pod.is_some() && !service.headless {
+                return None;
+            }
+            port_of(world, &name, port).map(|port| Target::Service { name, port })
+        });
+        if service.is_some() {
+            return service;
+        }
+        let mut names = known_as(&host, client_namespace, cluster_domain).into_iter();
+        let hosted = names.find_map(|name| world.entries().host(&name, port, client_namespace));
+        if let Some(hosted) = hosted {
+            return Some(Target::Entry { hosted, port });
+        }
+        let mut services = candidates.iter().filter(|candidate| candidate.pod.is_none());
+        let alias = services.find_map(|candidate| world.alias_of(&named(candidate)))?;
+        host = alias.to_string();
+    }
+    None
+}
+
+/// The names by which ServiceEntries may know a host: as it was written, and what a short name of the cluster stands for.
+fn known_as(host: &str, client_namespace: &str, cluster_domain: &str) -> Vec<String> {
+    let host = host.strip_suffix('.').unwrap_or(host);
+    let mut names = vec![host.to_owned()];
+    for candidate in candidates(host, client_namespace, cluster_domain) {
+        let name = fqdn(&candidate.service, &candidate.namespace, cluster_domain);
+        if candidate.pod.is_none() && !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names
 }
 
 /// The Service port that a dialled port means. A headless Service's clients dial its pods, so there the pods' port counts

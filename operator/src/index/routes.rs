@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use mesh_core::destination::Destination;
+use mesh_core::destination::{Destination, Resolution};
 use mesh_core::destination_rule::Merged;
 use mesh_core::hosts::fqdn;
 use mesh_core::labels::Labels;
@@ -52,6 +52,10 @@ pub fn speaking<'a>(world: &'a World, mesh: &MeshFacts, target: &Target, client:
         Target::Host { host, port } => {
             let on_port = |host: &str| has_http_port(world, host, *port, domain);
             services.speaking_outside(who, host, *port, shown, on_port)
+        }
+        Target::Entry { hosted, port } => {
+            let speaking = services.speaking(who, &hosted.host, *port, shown);
+            (!speaking.is_empty()).then_some(speaking)
         }
         Target::Pod(_) => None,
     }
@@ -170,8 +174,13 @@ impl<'a> Parts<'a> {
     fn lead(&mut self, reference: &Reference) -> Lead {
         let key = key_of(&reference.host, &self.mesh.cluster_domain);
         let (target, port) = self.target(reference, &key);
-        if !self.dependencies.contains(&key) {
-            self.dependencies.push(key);
+        // What is no Service may be a ServiceEntry's host.
+        let host = Key::Host(reference.host.clone());
+        let service = matches!(target, Some(Target::Service { .. }));
+        for key in [Some(key), (!service).then_some(host)].into_iter().flatten() {
+            if !self.dependencies.contains(&key) {
+                self.dependencies.push(key);
+            }
         }
         let (leads, subset) = match target.and_then(|target| self.part(target)) {
             None => (Leads::Nowhere, InSubset::All),
@@ -190,7 +199,7 @@ impl<'a> Parts<'a> {
             _ => None,
         };
         let Some((name, service)) = known else {
-            return (None, reference.port.unwrap_or(self.port));
+            return self.entry(reference);
         };
         let port = reference.port.unwrap_or(match &service.ports[..] {
             [only] => only.port,
@@ -198,6 +207,22 @@ impl<'a> Parts<'a> {
         });
         let name = name.clone();
         (Some(Target::Service { name, port }), port)
+    }
+
+    /// What a reference to no Service means: a ServiceEntry's host, exactly.
+    fn entry(&self, reference: &Reference) -> (Option<Target>, u16) {
+        let entries = self.world.entries();
+        let only = entries.answers_for(&reference.host, &self.client.0).and_then(|name| {
+            let ports = &entries.get(name)?.ports;
+            (ports.len() == 1)
+                .then(|| ports.first())
+                .flatten()
+                .map(|port| port.number)
+        });
+        let port = reference.port.or(only).unwrap_or(self.port);
+        let hosted = entries.host(&reference.host, port, &self.client.0);
+        let hosted = hosted.filter(|hosted| hosted.host == reference.host);
+        (hosted.map(|hosted| Target::Entry { hosted, port }), port)
     }
 
     fn subset(&mut self, at: usize, name: Option<&str>) -> InSubset {
@@ -230,33 +255,58 @@ fn number(at: usize) -> Leads {
 /// something does.
 #[must_use]
 pub fn problem(world: &World, mesh: &MeshFacts, namespace: &Arc<str>, reference: &Reference) -> Option<String> {
-    let Reference { host, subset, port } = reference;
-    let Key::Service(name) = key_of(host, &mesh.cluster_domain) else {
-        return Some(format!("the mesh knows no host {host}"));
+    let Reference { host, subset, .. } = reference;
+    let target = match known(world, mesh, namespace, reference) {
+        Ok(target) => target,
+        Err(problem) => return Some(problem),
     };
-    let Some(service) = world.service_named(&name) else {
-        return Some(format!("there is no Service {host}"));
-    };
-    if let Some(port) = port
-        && !service.ports.iter().any(|declared| declared.port == *port)
-    {
-        return Some(format!("{host} has no port {port}"));
-    }
-    // Without a number it is the port that is called; whichever that is, subsets have the same names.
-    let port = (*port).or_else(|| service.ports.first().map(|port| port.port))?;
-    let target = Target::Service { name, port };
     let client: Named = (namespace.clone(), Arc::default());
     let rules = compile::governing(world, mesh, &target, &client);
     let mut destination = compile::destination(world, mesh, &target, rules)?;
     let Some(subset) = subset else {
-        return destination
-            .endpoints
-            .is_empty()
-            .then(|| format!("{host} has no ready endpoint"));
+        let chosen = matches!(
+            destination.resolution,
+            Resolution::Balanced | Resolution::OriginalDestination
+        );
+        return (chosen && destination.endpoints.is_empty()).then(|| format!("{host} has no ready endpoint"));
     };
     match rules.and_then(|rules| compile::subset(world, mesh, &target, rules, subset, &mut destination)) {
         None => Some(format!("no DestinationRule gives {host} a subset {subset}")),
         Some(found) if found.endpoints.is_empty() => Some(format!("subset {subset} of {host} has no ready endpoint")),
         Some(_) => None,
     }
+}
+
+/// What a reference names, or why it names nothing.
+fn known(world: &World, mesh: &MeshFacts, namespace: &str, reference: &Reference) -> Result<Target, String> {
+    let Reference { host, port, .. } = reference;
+    // Without a number it is the port that is called; whichever that is, subsets have the same names.
+    let number = |first: Option<u16>| port.or(first).unwrap_or_default();
+    let without = |number: u16| format!("{host} has no port {number}");
+    let name = service_of(host, &mesh.cluster_domain);
+    if let Some(name) = &name
+        && let Some(service) = world.service_named(name)
+    {
+        let port = number(service.ports.first().map(|port| port.port));
+        let declared = service.ports.iter().any(|declared| declared.port == port);
+        let target = Target::Service {
+            name: name.clone(),
+            port,
+        };
+        return if declared { Ok(target) } else { Err(without(port)) };
+    }
+    let entries = world.entries();
+    if let Some(entry) = entries.answers_for(host, namespace).and_then(|name| entries.get(name)) {
+        let port = number(entry.ports.first().map(|port| port.number));
+        let hosted = entries
+            .host(host, port, namespace)
+            .filter(|hosted| hosted.host == *host);
+        return hosted
+            .map(|hosted| Target::Entry { hosted, port })
+            .ok_or_else(|| without(port));
+    }
+    Err(match name {
+        Some(_) => format!("there is no Service {host}"),
+        None => format!("the mesh knows no host {host}"),
+    })
 }

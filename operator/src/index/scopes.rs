@@ -46,6 +46,7 @@ pub fn shows(world: &World, mesh: &MeshFacts, scope: Option<&Arc<Scope>>, target
             let mut ports = service.into_iter().flat_map(|service| &service.ports);
             ports.any(|port| sees(name, port.port))
         }),
+        Target::Entry { hosted, port } => scope.shows(&hosted.host, &hosted.entry.0, *port, &client.0),
         Target::Host { .. } => true,
     }
 }

@@ -123,7 +123,8 @@ impl Index {
     pub fn apply(&self, event: impl FnOnce(&mut World, &MeshFacts) -> Changed) {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         let State { world, mesh } = &mut *state;
-        let changed = event(world, mesh);
+        let mut changed = event(world, mesh);
+        world.touch_aliases(&mut changed, &mesh.cluster_domain);
         self.forget(&changed, world);
         drop(state);
         self.gather(changed);

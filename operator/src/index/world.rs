@@ -12,12 +12,15 @@ use mesh_core::jwt::{KeyOrigin, Rule as JwtRule};
 use mesh_core::labels::Labels;
 use mesh_core::peer_authentication::{Effective, Policy, effective, under_strict};
 use mesh_core::routing::{VirtualService, VirtualServices};
+use mesh_core::service_entry::{ServiceEntry, WorkloadEntry};
 use mesh_core::sidecar_scope::{Scope, Scopes};
 use mesh_core::traffic::Locality;
 use mesh_wire::request_authentication::Jwks;
 
 use super::changes::{Changed, Key, Named};
 use super::enforced::Enforced;
+use super::entries::Entries;
+use super::hosted::aliases_of;
 use super::records::{PodRecord, ServiceRecord, SliceEndpoint, SliceRecord};
 
 /// All that is known of the cluster.
@@ -40,6 +43,11 @@ pub struct World {
     virtual_services: VirtualServices,
     scopes: Scopes,
     enforced: Enforced,
+    entries: Entries,
+    /// The hosts that ExternalName Services are other names of.
+    aliases: HashMap<Named, Arc<str>>,
+    /// The same the other way.
+    aliases_of: HashMap<Arc<str>, BTreeSet<Named>>,
 }
 
 impl World {
@@ -52,6 +60,8 @@ impl World {
             (Some(before), Some(now)) => {
                 let mut before = before.clone();
                 before.told_serial.clone_from(&now.told_serial);
+                // Readiness is for slices to tell; only what selects pods by itself goes by it.
+                before.ready = now.ready;
                 before == *now
             }
             (None, None) => true,
@@ -75,6 +85,11 @@ impl World {
                 }
             }
         }
+        let mut selecting = Changed::default();
+        for record in before.iter().chain(&record) {
+            self.entries.touch_selecting(&name.0, &record.labels, &mut selecting);
+        }
+        let as_ready = before.as_ref().map(|pod| pod.ready) == record.as_ref().map(|pod| pod.ready);
         if let Some(record) = record {
             for address in &record.addresses {
                 self.pod_at.insert(*address, name.clone());
@@ -90,8 +105,9 @@ impl World {
             self.pods.insert(name.clone(), record);
         }
         if same {
-            return Changed::default();
+            return if as_ready { Changed::default() } else { selecting };
         }
+        changed.merge(selecting);
         changed.keys.insert(Key::Pod(name.clone()));
         changed
     }
@@ -117,6 +133,90 @@ impl World {
             changed.keys.insert(Key::Pod(pod.clone()));
         }
         changed
+    }
+
+    /// Takes a ServiceEntry or its end.
+    pub fn service_entry(&mut self, name: &Named, entry: Option<ServiceEntry>) -> Changed {
+        self.entries.set(name, entry)
+    }
+
+    /// Takes a WorkloadEntry or its end.
+    pub fn workload_entry(&mut self, name: &Named, workload: Option<WorkloadEntry>) -> Changed {
+        self.entries.set_workload(name, workload)
+    }
+
+    /// The ServiceEntries and WorkloadEntries.
+    #[must_use]
+    pub fn entries(&self) -> &Entries {
+        &self.entries
+    }
+
+    /// Takes the host that an ExternalName Service is another name of, or the end of that.
+    pub fn alias(&mut self, name: &Named, host: Option<Arc<str>>) -> Changed {
+        let mut changed = Changed::default();
+        let before = match &host {
+            Some(host) => self.aliases.insert(name.clone(), host.clone()),
+            None => self.aliases.remove(name),
+        };
+        if before == host {
+            return changed;
+        }
+        if let Some(before) = before
+            && let Some(names) = self.aliases_of.get_mut(&before)
+        {
+            names.remove(name);
+            if names.is_empty() {
+                self.aliases_of.remove(&before);
+            }
+        }
+        if let Some(host) = host {
+            self.aliases_of.entry(host).or_default().insert(name.clone());
+        }
+        changed.keys.insert(Key::Service(name.clone()));
+        changed
+    }
+
+    /// The host that an ExternalName Service is another name of.
+    #[must_use]
+    pub fn alias_of(&self, name: &Named) -> Option<&Arc<str>> {
+        self.aliases.get(name)
+    }
+
+    /// The names of all ExternalName Services.
+    pub fn alias_names(&self) -> impl Iterator<Item = &Named> {
+        self.aliases.keys()
+    }
+
+    /// Adds to changes the ExternalName Services that are other names of what changed.
+    pub fn touch_aliases(&self, changed: &mut Changed, cluster_domain: &str) {
+        if self.aliases.is_empty() || changed.all {
+            return;
+        }
+        let name = |service: &Named| fqdn(&service.1, &service.0, cluster_domain);
+        let of = |host: &str| self.aliases_of.get(host).into_iter().flatten().collect();
+        let mut touched = BTreeSet::new();
+        for key in &changed.keys {
+            match key {
+                Key::Service(service) => touched.extend(aliases_of(of, &name(service), name)),
+                Key::Host(host) => match host.strip_prefix('*') {
+                    Some(suffix) => {
+                        let covered = self.aliases_of.keys().filter(|host| host.ends_with(suffix));
+                        touched.extend(covered.flat_map(|host| aliases_of(of, host, name)));
+                    }
+                    None => touched.extend(aliases_of(of, host, name)),
+                },
+                Key::Address(_) | Key::AnyAddress | Key::Wildcards | Key::Pod(_) | Key::Enforced(_) => {}
+            }
+        }
+        changed.keys.extend(touched.into_iter().map(Key::Service));
+    }
+
+    /// The ready pods that a ServiceEntry selects.
+    pub fn pods_selected_by<'a>(&'a self, entry: &'a ServiceEntry) -> impl Iterator<Item = (&'a Named, &'a PodRecord)> {
+        self.pods.iter().filter(|(name, pod)| {
+            let selector = entry.selector.as_ref();
+            name.0 == entry.namespace && pod.ready && selector.is_some_and(|selector| selector.matches(&pod.labels))
+        })
     }
 
     /// Takes a Service or its end.
@@ -240,6 +340,7 @@ impl World {
             }
             changed.keys.insert(Key::Pod(pod));
         }
+        self.entries.touch_namespace(&name.0, &mut changed);
         changed
     }
 
@@ -367,6 +468,7 @@ impl World {
             for service in self.services_of_host(&host, cluster_domain) {
                 self.touch_service(&service, &mut changed);
             }
+            self.entries.touch_host(&host, &mut changed);
         }
         changed
     }
@@ -456,6 +558,19 @@ impl World {
             labels: self.pods.get(client).map_or(&nothing, |pod| &pod.labels),
             host: &fqdn(&service.1, &service.0, cluster_domain),
             service: &service.0,
+            root,
+        })
+    }
+
+    /// The DestinationRule that governs a client's connections to a host of a ServiceEntry of a namespace.
+    #[must_use]
+    pub fn governing_host(&self, client: &Named, host: &str, namespace: &str, root: &str) -> Option<&Merged> {
+        let nothing = Labels::new();
+        self.destination_rules.governing(&Place {
+            client: &client.0,
+            labels: self.pods.get(client).map_or(&nothing, |pod| &pod.labels),
+            host,
+            service: namespace,
             root,
         })
     }

@@ -31,6 +31,7 @@ fn record(name: &str, address: &str, host: bool) -> PodRecord {
         told_serial: None,
         created: 0,
         node: None,
+        ready: true,
     }
 }
 

@@ -57,6 +57,7 @@ impl Shop {
             told_serial: None,
             created: 0,
             node: None,
+            ready: true,
         };
         self.world.pod(&named("shop", name), Some(record));
     }

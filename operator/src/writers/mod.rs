@@ -4,6 +4,7 @@
 
 pub mod ca_bundle;
 mod candidates;
+mod entries;
 pub mod identities;
 pub mod nudge;
 pub mod serving;

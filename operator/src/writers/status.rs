@@ -11,7 +11,10 @@ use kube::api::{Api, Patch, PatchParams};
 use kube::{Client, Resource, ResourceExt};
 use mesh_api::labels::CANDIDATE;
 use mesh_api::status::Status;
-use mesh_api::{authorization_policy, destination_rule, peer_authentication, request_authentication, virtual_service};
+use mesh_api::{
+    authorization_policy, destination_rule, peer_authentication, request_authentication, service_entry,
+    virtual_service, workload_entry,
+};
 use mesh_core::jwt::Rule;
 use mesh_core::peer_authentication::Policy;
 use mesh_core::routing::Reference;
@@ -21,6 +24,7 @@ use serde_json::json;
 use tracing::warn;
 
 use super::candidates::{self, Figures};
+use super::entries;
 use crate::feeds::{Held, Policies};
 use crate::index::changes::Named;
 use crate::index::providers;
@@ -164,12 +168,46 @@ pub async fn keep(
             changed(held).await;
         }
     };
+    let service_entries = async {
+        let held = &policies.service_entries;
+        loop {
+            for resource in held.all() {
+                let new = index.read(|world, mesh| {
+                    let registered = entries::registered(world, &named(&resource), &mesh.cluster_domain);
+                    service_entry::status(&resource, &registered, &now())
+                });
+                let differs = resource.status.as_ref() != Some(&new);
+                if differs && !writer.write(&resource, &new).await {
+                    break;
+                }
+            }
+            changed(held).await;
+        }
+    };
+    let workload_entries = async {
+        let held = &policies.workload_entries;
+        loop {
+            for resource in held.all() {
+                let new = index.read(|world, _| {
+                    let selected = entries::selecting(world, &named(&resource).0, &resource);
+                    workload_entry::status(&resource, &selected, &now())
+                });
+                let differs = resource.status.as_ref() != Some(&new);
+                if differs && !writer.write(&resource, &new).await {
+                    break;
+                }
+            }
+            changed(held).await;
+        }
+    };
     tokio::join!(
         authentications,
         authorization_policies,
         request_authentications,
         destination_rules,
-        virtual_services
+        virtual_services,
+        service_entries,
+        workload_entries
     );
 }
 

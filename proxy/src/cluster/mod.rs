@@ -13,6 +13,7 @@ mod usage;
 pub use registry::{Clusters, Place};
 pub use usage::Use;
 
+use crate::resolve::{Known, is_concrete};
 use arc_swap::{ArcSwap, Guard};
 use mesh_core::balance::{self, Draws, Layout, Member, Outcome, Placed, Plan};
 use mesh_core::destination::{Destination, Resolution};
@@ -58,6 +59,10 @@ pub struct Cluster {
     plans: Plans,
     /// How many choices there were, where they go round.
     turn: AtomicUsize,
+    /// Whether its endpoints are addresses as they are.
+    concrete: bool,
+    /// What is known of them where they are not.
+    known: Known,
 }
 
 enum Plans {
@@ -97,6 +102,7 @@ impl fmt::Debug for Cluster {
 impl Cluster {
     fn new(destination: Arc<Destination>, state: Arc<State>, place: &Place, parts: Parts) -> Self {
         let hosts = state.hosts(destination.endpoints.iter().map(|endpoint| endpoint.address));
+        let concrete = is_concrete(&destination);
         let traffic = &destination.traffic;
         let placed: Vec<Placed<'_>> = destination
             .endpoints
@@ -135,7 +141,20 @@ impl Cluster {
             state,
             layout,
             turn: AtomicUsize::new(rand::random::<u16>().into()),
+            concrete,
+            known: Known::default(),
         }
+    }
+
+    /// Whether its endpoints are addresses as they are. Where they are not, [`crate::resolve::concrete`] says which are.
+    #[must_use]
+    pub fn is_concrete(&self) -> bool {
+        self.concrete
+    }
+
+    /// What is known of its endpoints where they are no addresses.
+    pub(crate) fn known(&self) -> &Known {
+        &self.known
     }
 
     /// What the operator said of it.
@@ -183,6 +202,10 @@ impl Cluster {
     /// Chooses one of the endpoints, by its index. `None` where there is none, or none is healthy.
     #[must_use]
     pub fn choose(&self, asked: &Asked<'_>) -> Option<usize> {
+        // What stands for an address is none.
+        if !self.concrete {
+            return None;
+        }
         if self.resolution == Resolution::OriginalDestination {
             let dialled = |endpoint: &mesh_core::destination::Endpoint| endpoint.address == asked.dialled;
             return self.endpoints.iter().position(dialled);

@@ -3,7 +3,7 @@
 use super::health::Health;
 use super::{Cluster, Parts};
 use mesh_core::balance::Client;
-use mesh_core::destination::{Destination, Subset};
+use mesh_core::destination::{Destination, Name, Subset};
 use mesh_core::labels::Labels;
 use mesh_core::traffic::{Locality, OutlierDetection};
 use mesh_wire::convert::Workload;
@@ -262,6 +262,17 @@ fn subset(destination: &Destination, subset: &Subset) -> Arc<Destination> {
         traffic: subset.traffic.clone(),
         subsets: Vec::new(),
         routes: None,
+        names: (0..)
+            .zip(&subset.endpoints)
+            .flat_map(|(place, at)| {
+                let names = destination.names.iter().filter(move |name| name.endpoint == *at);
+                names.map(move |name| Name {
+                    endpoint: place,
+                    ..name.clone()
+                })
+            })
+            .collect(),
+        by_sni: destination.by_sni,
     })
 }
 

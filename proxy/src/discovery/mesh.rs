@@ -366,7 +366,7 @@ impl Mesh {
     }
 
     /// A destination in use, as seen from where the pod is.
-    pub(super) fn cluster(&self, destination: impl Into<Arc<Destination>>) -> Arc<Cluster> {
+    pub(crate) fn cluster(&self, destination: impl Into<Arc<Destination>>) -> Arc<Cluster> {
         self.clusters()
             .cluster(destination.into(), &Place::from(&**self.shared.workload.load()))
     }

@@ -128,7 +128,7 @@ async fn send(
     };
     let dialled = match destination.resolution {
         Resolution::OriginalDestination => any(),
-        Resolution::Balanced => None,
+        _ => None,
     };
     let call = Call {
         peer: question.source,

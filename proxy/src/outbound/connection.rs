@@ -24,6 +24,8 @@ pub const SILENCE: Duration = Duration::from_millis(100);
 
 /// How long a ClientHello may take once it has begun.
 const HELLO: Duration = Duration::from_secs(10);
+/// How long the operator may take to say what a server name is, where it has just not said what the address is.
+const SECOND_PATIENCE: Duration = Duration::from_millis(500);
 
 /// What stands behind the address that was dialled.
 #[derive(Debug, Clone)]
@@ -69,7 +71,7 @@ pub struct Facts {
     pub address: SocketAddr,
     /// What is behind it.
     pub dialled: Dialled,
-    /// The name that its own TLS asks for, where routes look at it.
+    /// The name that its own TLS asks for, where routes look at it or nothing else says where it goes.
     pub server_name: Option<Arc<str>>,
     /// Counts it as open for as long as anything comes of it.
     pub slot: Arc<Slot>,
@@ -161,11 +163,15 @@ async fn dialled(worker: &Worker, client: &mut TcpStream, ahead: &mut BytesMut, 
 }
 
 async fn spoken_to(worker: Arc<Worker>, mut client: TcpStream, spoken: Spoken, mut ahead: BytesMut, mut facts: Facts) {
-    if spoken == Spoken::Tls && facts.dialled.looks_at_names() {
+    let outside = matches!(facts.dialled, Dialled::Outside);
+    if spoken == Spoken::Tls && (outside || facts.dialled.looks_at_names()) {
         let read = tokio::time::timeout(HELLO, client_hello::read(&mut client, &mut ahead)).await;
         if let Ok(Ok(Ok(accepted))) = read {
             let name = accepted.client_hello().server_name().map(str::to_ascii_lowercase);
             facts.server_name = name.map(Into::into);
+        }
+        if outside {
+            Box::pin(named(&worker, &mut facts)).await;
         }
     }
     let client = Stream::ahead(ahead.freeze(), client);
@@ -173,6 +179,25 @@ async fn spoken_to(worker: Arc<Worker>, mut client: TcpStream, spoken: Spoken, m
         Spoken::Http1 => http::serve(worker, client, facts).await,
         Spoken::Http2 => http::serve_http2(worker, client, facts).await,
         Spoken::Tls | Spoken::Opaque => tcp::relay(&worker, client, facts).await,
+    }
+}
+
+/// Looks whether TLS to an address that nothing has is for a host that is told by its server name.
+async fn named(worker: &Worker, facts: &mut Facts) {
+    let Some(name) = &facts.server_name else { return };
+    let port = facts.address.port();
+    let answer = match worker.mesh.lookup_host(name, port) {
+        Lookup::Found(destination) => Answer::Found(destination),
+        Lookup::Absent => Answer::Absent,
+        Lookup::Unknown => {
+            let asked = tokio::time::timeout(SECOND_PATIENCE, worker.mesh.host(name, port)).await;
+            asked.unwrap_or(Answer::Unavailable)
+        }
+    };
+    if let Answer::Found(destination) = answer
+        && destination.by_sni
+    {
+        facts.dialled = Dialled::Known(destination);
     }
 }
 
@@ -203,7 +228,8 @@ async fn silent(worker: Arc<Worker>, mut client: TcpStream, mut ahead: BytesMut,
         }
         (First::Client(Ok(spoken)), Some(server))
             if matches!(spoken, Spoken::Http1 | Spoken::Http2)
-                || (spoken == Spoken::Tls && facts.dialled.looks_at_names()) =>
+                || (spoken == Spoken::Tls
+                    && (facts.dialled.looks_at_names() || matches!(facts.dialled, Dialled::Outside))) =>
         {
             drop(server);
             record.discard();

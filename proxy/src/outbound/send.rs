@@ -7,6 +7,7 @@ use crate::http::body::{RequestBody, ResponseBody};
 use crate::http::upstream::{self, ConnectError, Connected, Failed, Manner, Server};
 use crate::http::{exchange, headers};
 use crate::refusals::Reason;
+use crate::resolve::{Towards, concrete};
 use crate::telemetry::Record;
 use crate::worker::Worker;
 use http::{Request, Response, StatusCode, Version};
@@ -80,6 +81,8 @@ pub struct Tries<'a> {
     worker: &'a Worker,
     call: Call<'a>,
     cluster: &'a Arc<Cluster>,
+    /// The cluster with addresses, where its own endpoints are none.
+    found: Option<Arc<Cluster>>,
     secured: Secured,
     generation: u64,
     carries: Carries,
@@ -101,12 +104,24 @@ impl<'a> Tries<'a> {
         request: &Request<RequestBody>,
         record: &mut Record,
     ) -> Result<Self, Response<ResponseBody>> {
-        let host = || headers::host(request.uri(), request.headers()).unwrap_or(&cluster.host);
+        let named = || headers::host(request.uri(), request.headers());
+        let found = if cluster.is_concrete() {
+            None
+        } else {
+            let towards = Towards {
+                dialled: call.dialled,
+                host: named().or(call.name),
+            };
+            // Boxed: few requests wait for names.
+            Some(Box::pin(concrete(&worker.mesh, &worker.names, cluster, towards)).await)
+        };
+        let host = || named().unwrap_or(&cluster.host);
         match Secured::prepare(worker, cluster, call.name.unwrap_or_else(host)).await {
             Ok(secured) => Ok(Self {
                 worker,
                 call,
                 cluster,
+                found,
                 secured,
                 generation: worker.identity.generation(),
                 carries: match request.version() {
@@ -128,6 +143,10 @@ impl<'a> Tries<'a> {
         }
     }
 
+    fn cluster(&self) -> &Arc<Cluster> {
+        self.found.as_ref().unwrap_or(self.cluster)
+    }
+
     /// Chooses the endpoint of the next try; `avoiding` those that were tried, and `elsewhere` than they are.
     pub fn choose(&mut self, avoiding: bool, elsewhere: bool, record: &mut Record) -> bool {
         let asked = Asked {
@@ -136,13 +155,13 @@ impl<'a> Tries<'a> {
             tried: if avoiding { &self.tried } else { &[] },
             elsewhere,
         };
-        let chosen = self.cluster.choose(&asked);
-        let Some(at) = chosen.filter(|at| *at < self.cluster.endpoints.len()) else {
+        let chosen = self.cluster().choose(&asked);
+        let Some(at) = chosen.filter(|at| *at < self.cluster().endpoints.len()) else {
             return false;
         };
         self.at = at;
-        if let Some(endpoint) = self.cluster.endpoints.get(at) {
-            record.to_endpoint(self.cluster, endpoint);
+        if let Some(endpoint) = self.cluster().endpoints.get(at) {
+            record.to_endpoint(self.cluster(), endpoint);
         }
         true
     }
@@ -157,20 +176,20 @@ impl<'a> Tries<'a> {
         manner: Manner,
         record: &mut Record,
     ) -> Result<Response<ResponseBody>, Failed> {
-        let Some(endpoint) = self.cluster.endpoints.get(self.at) else {
+        let Some(endpoint) = self.cluster().endpoints.get(self.at) else {
             let error = Arc::new(ConnectError::Tcp(std::io::ErrorKind::AddrNotAvailable.into()));
             return Err(Failed::Connect { error, request });
         };
         // A pooled connection made under an earlier certificate is not used again, nor one whose server is not this
         // destination's (two destinations may share an endpoint).
         let fits = |peer: Option<&SpiffeId>, made_under: u64| {
-            peer.is_none_or(|peer| made_under == self.generation && self.cluster.accepts(peer))
+            peer.is_none_or(|peer| made_under == self.generation && self.cluster().accepts(peer))
         };
-        let open = || open(self.worker, self.cluster, &self.secured, endpoint, self.carries);
+        let open = || open(self.worker, self.cluster(), &self.secured, endpoint, self.carries);
         let server = Server {
             pools: &self.worker.upstreams,
-            key: self.secured.key(self.cluster, endpoint),
-            counted: self.cluster.begin(self.at),
+            key: self.secured.key(self.cluster(), endpoint),
+            counted: self.cluster().begin(self.at),
         };
         let result = upstream::try_once(server, request, record, manner, fits, open).await;
         self.report(match &result {
@@ -183,7 +202,7 @@ impl<'a> Tries<'a> {
 
     /// Notes what became of the try under way.
     pub fn report(&self, outcome: Outcome) {
-        self.cluster.report(self.at, outcome);
+        self.cluster().report(self.at, outcome);
     }
 
     /// Has the endpoint be avoided from now on.
@@ -196,7 +215,7 @@ impl<'a> Tries<'a> {
     /// Whether there is no endpoint that was not tried.
     #[must_use]
     pub fn were_all(&self) -> bool {
-        self.tried.len() >= self.cluster.endpoints.len()
+        self.tried.len() >= self.cluster().endpoints.len()
     }
 
     /// Counts a further try.
@@ -206,8 +225,8 @@ impl<'a> Tries<'a> {
 
     /// Notes why a try failed.
     pub fn failed(&self, reason: Reason, error: &str, record: &mut Record) {
-        let address = self.cluster.endpoints.get(self.at).map(|endpoint| endpoint.address);
-        let name = self.cluster.cluster_name();
+        let address = self.cluster().endpoints.get(self.at).map(|endpoint| endpoint.address);
+        let name = self.cluster().cluster_name();
         let detail = match address {
             Some(address) => format!("{name}: {address}: {error}"),
             None => format!("{name}: {error}"),
@@ -218,12 +237,12 @@ impl<'a> Tries<'a> {
 
     /// The answer where there is no endpoint.
     pub fn nowhere(&self, record: &mut Record) -> Response<ResponseBody> {
-        let detail = match self.cluster.resolution {
+        let detail = match self.cluster().resolution {
             Resolution::OriginalDestination => "is not one of the destination's pods",
-            Resolution::Balanced => "has no endpoint that is ready",
+            _ => "has no endpoint that is ready",
         };
-        let detail = format!("{} {detail}", self.cluster.cluster_name());
-        record.without_endpoint(self.cluster);
+        let detail = format!("{} {detail}", self.cluster().cluster_name());
+        record.without_endpoint(self.cluster());
         self.worker
             .refuse(Reason::NoEndpoint, self.call.peer, Some(self.call.dialled), detail);
         exchange::own(StatusCode::SERVICE_UNAVAILABLE, "no healthy upstream")

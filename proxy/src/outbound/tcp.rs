@@ -8,6 +8,7 @@ use crate::cluster::{Asked, Cluster, Use};
 use crate::net::stream::Stream;
 use crate::net::{dial, relay};
 use crate::refusals::Reason;
+use crate::resolve::{Towards, concrete};
 use crate::telemetry::{Connection, Outside, Way};
 use crate::worker::Worker;
 use mesh_core::balance::Outcome;
@@ -71,7 +72,7 @@ fn goes(facts: &Facts) -> Goes<'_> {
             led.map_or(Goes::Nowhere(cluster), Goes::To)
         }
         // A name that none of the routes has is none of the destination's.
-        None if name.is_some() => Goes::Outside,
+        None if name.is_some() && !routes.tls.is_empty() => Goes::Outside,
         None => Goes::To(cluster),
     }
 }
@@ -134,7 +135,20 @@ pub async fn open(worker: &Worker, facts: &Facts, record: &mut Connection) -> Op
         }
     };
     record.to_destination(destination);
-    let secured = match Secured::prepare(worker, destination, &destination.host).await {
+    let found;
+    let destination = if destination.is_concrete() {
+        destination
+    } else {
+        let towards = Towards {
+            dialled: facts.address,
+            host: facts.server_name.as_deref(),
+        };
+        // Boxed: few connections wait for names.
+        found = Box::pin(concrete(&worker.mesh, &worker.names, destination, towards)).await;
+        &found
+    };
+    let called = facts.server_name.as_deref().unwrap_or(&destination.host);
+    let secured = match Secured::prepare(worker, destination, called).await {
         Ok(secured) => secured,
         Err(error) => {
             let detail = format!("{}: {error}", destination.cluster_name());

@@ -25,6 +25,7 @@ use crate::net::listen::{self, Direction, Slots};
 use crate::origination::{self, Originations};
 use crate::refusals::{Reason, Refusals};
 use crate::reports::{self, Reports};
+use crate::resolve::Names;
 use crate::telemetry::{AccessLog, Telemetry};
 use crate::tried::Tried;
 use crate::worker::Worker;
@@ -124,12 +125,14 @@ pub async fn run(config: Config, log: LogControl) -> anyhow::Result<()> {
             refused: metrics.rules_refused.clone(),
         },
     );
+    let names = Names::new();
     let drains = drain::Drains::new(&phase);
     let context = || {
         Arc::new(Worker {
             mesh: mesh.clone(),
             identity: identity.clone(),
             originations: originations.clone(),
+            names: names.clone(),
             kernel_tls: kernel_tls.in_use(),
             upstreams: Pools::default(),
             application: Pools::default(),

@@ -62,8 +62,13 @@ pub(super) fn clusters(workload: &Workload, found: Vec<Found>) -> Vec<Destined> 
     for found in found.into_iter().flat_map(led_to) {
         let name = found.cluster.cluster_name();
         let kind = match found.cluster.resolution {
-            Resolution::Balanced => "EDS",
-            Resolution::OriginalDestination => "ORIGINAL_DST",
+            Resolution::Balanced if found.cluster.names.is_empty() => "EDS",
+            Resolution::Balanced => match found.cluster.names.first() {
+                Some(name) if !name.all => "LOGICAL_DNS",
+                _ => "STRICT_DNS",
+            },
+            Resolution::OriginalDestination | Resolution::AsDialled => "ORIGINAL_DST",
+            Resolution::Dynamic => "DYNAMIC_FORWARD_PROXY",
         };
         let entry = all.entry(name.clone()).or_insert_with(|| bare(name, kind));
         if !entry.resources.contains(&found.resource) {
@@ -117,7 +122,9 @@ impl Destined {
             unused_seconds: Some(found.unused_seconds.into()),
             lb_policy: match destination.resolution {
                 Resolution::Balanced => destination.traffic.balancer.lb_policy().to_owned(),
-                Resolution::OriginalDestination => "CLUSTER_PROVIDED".to_owned(),
+                Resolution::OriginalDestination | Resolution::AsDialled | Resolution::Dynamic => {
+                    "CLUSTER_PROVIDED".to_owned()
+                }
             },
             destination_rule: destination
                 .tls

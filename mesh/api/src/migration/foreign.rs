@@ -26,12 +26,6 @@ fn whole(group: &str, kind: &str) -> &'static str {
         ("networking.istio.io", "WorkloadGroup") => {
             "keep virtual machines with Istio, or call them as hosts outside the mesh"
         }
-        ("networking.istio.io", "ServiceEntry") => {
-            "under ALLOW_ANY such hosts are called as they are; under REGISTRY_ONLY they are refused"
-        }
-        ("networking.istio.io", "WorkloadEntry") => {
-            "name the addresses in a Service without a selector and its EndpointSlices"
-        }
         ("extensions.istio.io", _) => {
             "move it into the application, or for decisions behind a CUSTOM authorizer (meshConfig.extensionProviders)"
         }
