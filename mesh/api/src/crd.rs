@@ -80,7 +80,16 @@ pub fn service_entry() -> Value {
 /// The CRD of WorkloadEntry: v1 stored; v1, v1beta1 and v1alpha3 served.
 #[must_use]
 pub fn workload_entry() -> Value {
-    with_versions(json!(crate::WorkloadEntry::crd()), &["v1", "v1beta1", "v1alpha3"])
+    let mut crd = with_versions(json!(crate::WorkloadEntry::crd()), &["v1", "v1beta1", "v1alpha3"]);
+    // The API server takes no default that the schema itself refuses, and an empty `spec` has no address.
+    for version in crd["spec"]["versions"].as_array_mut().into_iter().flatten() {
+        let schema = &mut version["schema"]["openAPIV3Schema"];
+        if let Some(spec) = schema["properties"]["spec"].as_object_mut() {
+            spec.remove("default");
+        }
+        schema["required"] = json!(["spec"]);
+    }
+    crd
 }
 
 fn yaml(crd: &Value) -> Result<String, serde_yaml::Error> {

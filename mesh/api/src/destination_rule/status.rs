@@ -244,7 +244,8 @@ mod tests {
             status.condition(COMPLETE).unwrap().message.as_deref(),
             Some(
                 "accepted, and without effect in this version: \
-                 spec.trafficPolicy.portLevelSettings[0].loadBalancer.zoneAwareLbSetting, spec.trafficPolicy.tunnel"
+                 spec.trafficPolicy.portLevelSettings[0].loadBalancer.zoneAwareLbSetting, spec.trafficPolicy.tunnel, \
+                 spec.trafficPolicy.retryBudget"
             )
         );
     }

@@ -619,6 +619,15 @@ fn what_may_surprise_gets_a_warning() {
             Some("accepted, and without effect in this version: spec.subsets[0].trafficPolicy.tunnel"),
         ),
         (
+            json!({"host": "r", "trafficPolicy": {
+                "loadBalancer": {"consistentHash": {"useSourceIp": true}}, "connectionPool": {"tcp": {"maxConnections": 1}},
+            }}),
+            Some(
+                "without effect in this version: spec.trafficPolicy.loadBalancer.consistentHash, \
+                 spec.trafficPolicy.connectionPool",
+            ),
+        ),
+        (
             json!({"host": "r", "trafficPolicy": {"loadBalancer": {"simple": "LEAST_CONN"}}}),
             Some("LEAST_CONN is deprecated"),
         ),
