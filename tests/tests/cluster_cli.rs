@@ -201,7 +201,7 @@ fn what_is_to_be_migrated_is_found_in_the_cluster() {
     let namespace = Namespace::plain("migrate");
     let of = |kind: &str, spec: Value| json!({"apiVersion": "networking.istio.io/v1", "kind": kind, "metadata": {"name": "m"}, "spec": spec});
     let route = json!([{"destination": {"host": "a"}}]);
-    let migrate = format!("migrate --cluster -n {} -o json", namespace.name);
+    let migrate = format!("migrate --cluster -n {}", namespace.name);
     namespace.apply([of(
         "VirtualService",
         json!({"hosts": ["a"], "http": [{"route": route}]}),
@@ -217,8 +217,7 @@ fn what_is_to_be_migrated_is_found_in_the_cluster() {
             json!({"ingress": [{"port": {"number": 80, "protocol": "HTTP"}}]}),
         ),
     ]);
-    let arguments: Vec<&str> = migrate.split(' ').collect();
-    let said = run(binary().to_str().unwrap(), &arguments, "", LIMIT);
+    let said = ask(&format!("{migrate} -o json"));
     assert!(!said.good, "{}", said.all());
     let found: Value = serde_json::from_str(&said.out).unwrap();
     let found = found.as_array().unwrap().iter();
